@@ -1,0 +1,5 @@
+//! Outpost.
+pub mod clock;
+pub mod error;
+pub mod model;
+pub mod spawner;

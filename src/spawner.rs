@@ -1,0 +1,179 @@
+//! The port to the backends that run servers, and the registry of those that are configured.
+//!
+//! Adding a backend means: one file or folder below `spawner/` with its settings, and two lines in here.
+//!
+//! # The rules of [`Spawner`]
+//! - [`prepare`](Spawner::prepare) has no side effect. Its handle is stored before [`start`](Spawner::start) is called,
+//!   and from then on identifies the server for good.
+//! - `start` may be called again for the same handle at any time: after a crash in mid-start, or while the server runs.
+//!   It finds what is there and goes on from it; it never starts a second server. It may be dropped at any await.
+//! - [`status`](Spawner::status) never guesses: what it cannot know is [`Status::Unknown`], on which nothing is stopped.
+//! - [`stop`](Spawner::stop) leaves nothing behind. What is absent already is stopped: `Ok`. It may be called again.
+//! - No method waits for a hub.
+
+pub mod memory;
+pub mod process;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use crate::error::Result;
+use crate::model::{Exit, Handle, Launch, Uid};
+
+/// One backend. See the module for the rules.
+#[async_trait]
+pub trait Spawner: Send + Sync {
+    /// Checks the launch and says where the server will be. No side effect.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Refused`] with a sentence for the user, for options that this backend cannot do.
+    fn prepare(&self, launch: &Launch) -> Result<Handle>;
+
+    /// Starts the server, or finds the one that was started before, and returns when it runs.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Failed`] with a sentence for the user and the server's last log lines. The caller stops
+    /// the handle then.
+    async fn start(&self, handle: &Handle, launch: &Launch, progress: &Progress) -> Result<Started>;
+
+    /// What is known about the server.
+    ///
+    /// # Errors
+    /// The backend could not be asked; the same as [`Status::Unknown`], with a cause for the log.
+    async fn status(&self, uid: &Uid, handle: &Handle) -> Result<Status>;
+
+    /// Ends the server and removes all that belongs to it, gently first, by force at the deadline.
+    ///
+    /// # Errors
+    /// It could not be ended or that is not known; to be tried again.
+    async fn stop(&self, uid: &Uid, handle: &Handle) -> Result<()>;
+
+    /// The last `lines` lines that the server wrote, oldest first. Works until `stop` returns.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    async fn logs(&self, uid: &Uid, handle: &Handle, lines: usize) -> Result<Vec<String>>;
+
+    /// All servers of this Outpost that exist in the backend, whether or not a row knows them.
+    ///
+    /// # Errors
+    /// The backend could not be asked.
+    async fn list(&self) -> Result<Vec<Found>>;
+
+    /// Whether any Outpost that shares the database can drive this backend's servers (a cluster), or only the one on
+    /// the same machine (processes).
+    fn shared(&self) -> bool;
+
+    /// Takes over changed settings for the starts to come; running servers stay as they are.
+    ///
+    /// # Errors
+    /// A sentence, if the settings are of another kind of backend or cannot be used.
+    fn reconfigure(&self, settings: &SpawnerSettings) -> Result<(), String>;
+}
+
+/// A server that runs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Started {
+    /// The host that the hub reaches it at.
+    pub host: String,
+    /// Its port there.
+    pub port: u16,
+}
+
+/// What a backend knows about a server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Status {
+    /// It exists and is not ready yet.
+    Starting,
+    /// It runs.
+    Running,
+    /// It ended.
+    Exited(Exit),
+    /// There is no such server.
+    Absent,
+    /// That cannot be known just now: never a reason to do anything.
+    Unknown,
+}
+
+/// A server that exists in a backend.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Outpost's identifier, which the backend's object carries.
+    pub uid: Uid,
+    /// The handle to stop it with.
+    pub handle: Handle,
+}
+
+/// What a start tells its user, in order. Sending never waits.
+#[derive(Clone, Debug)]
+pub struct Progress(mpsc::UnboundedSender<ProgressEvent>);
+
+/// One line of progress.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ProgressEvent {
+    /// 0 to 100. 100 is the hub's: a backend stays below.
+    pub progress: u8,
+    /// A sentence for the user, plain text.
+    pub message: String,
+}
+
+impl Progress {
+    /// A sender and the receiver of what it says.
+    #[must_use]
+    pub fn channel() -> (Self, mpsc::UnboundedReceiver<ProgressEvent>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self(sender), receiver)
+    }
+
+    /// Tells the user something. Nobody listening is fine.
+    pub fn say(&self, progress: u8, message: impl Into<String>) {
+        let _ = self.0.send(ProgressEvent { progress: progress.min(99), message: message.into() });
+    }
+}
+
+/// Backends report here that a server changed by itself (it ended), so that nobody has to poll them in a hurry.
+#[derive(Clone, Debug)]
+pub struct Changes(mpsc::UnboundedSender<Uid>);
+
+impl Changes {
+    /// A sender and the receiver of what it reports.
+    #[must_use]
+    pub fn channel() -> (Self, mpsc::UnboundedReceiver<Uid>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self(sender), receiver)
+    }
+
+    /// Reports that this server is not what it was.
+    pub fn report(&self, uid: Uid) {
+        let _ = self.0.send(uid);
+    }
+}
+
+/// `[spawners.<name>]`: the settings of one backend, by its `type`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum SpawnerSettings {
+    /// Local processes.
+    Process(process::Settings),
+    /// Servers that exist in memory only: for tests and benchmarks.
+    Memory(memory::Settings),
+}
+
+impl SpawnerSettings {
+    /// The name of the kind, as in `type = "…"`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Process(_) => "process",
+            Self::Memory(_) => "memory",
+        }
+    }
+
+    fn change_of_kind(&self, before: &str) -> String {
+        format!(
+            "the type of a backend cannot change from `{before}` to `{}` while Outpost runs; restart Outpost",
+            self.kind()
+        )
+    }
+}
