@@ -14,6 +14,9 @@
 pub mod memory;
 pub mod process;
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
 use async_trait::async_trait;
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -65,11 +68,52 @@ pub trait Spawner: Send + Sync {
     /// the same machine (processes).
     fn shared(&self) -> bool;
 
+    /// The options that hand over the host or the cluster, with the reason as a part of a sentence ("it …"): a hub may set
+    /// them only where a rule says so.
+    fn sensitive_options(&self) -> &'static [(&'static str, &'static str)];
+
+    /// The answer to the hub's start request, as the site configured it: `host:port`, or empty while the address is not
+    /// known yet.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Internal`] for a template without a value.
+    fn start_response(&self, launch: &Launch, started: &Started) -> Result<String>;
+
     /// Takes over changed settings for the starts to come; running servers stay as they are.
     ///
     /// # Errors
     /// A sentence, if the settings are of another kind of backend or cannot be used.
     fn reconfigure(&self, settings: &SpawnerSettings) -> Result<(), String>;
+}
+
+/// All configured backends by name.
+#[derive(Default)]
+pub struct Registry(RwLock<BTreeMap<String, Arc<dyn Spawner>>>);
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.read().unwrap_or_else(PoisonError::into_inner).keys()).finish()
+    }
+}
+
+impl Registry {
+    /// The backend of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Arc<dyn Spawner>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// All backends, by name.
+    #[must_use]
+    pub fn all(&self) -> Vec<(String, Arc<dyn Spawner>)> {
+        let spawners = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        spawners.iter().map(|(name, spawner)| (name.clone(), spawner.clone())).collect()
+    }
+
+    /// Adds a backend. One that is not configured any more stays, since its servers do.
+    pub fn insert(&self, name: &str, spawner: Arc<dyn Spawner>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), spawner);
+    }
 }
 
 /// A server that runs.
@@ -167,6 +211,17 @@ impl SpawnerSettings {
         match self {
             Self::Process(_) => "process",
             Self::Memory(_) => "memory",
+        }
+    }
+
+    /// Checks what needs no server.
+    ///
+    /// # Errors
+    /// A sentence that names the key.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Process(settings) => settings.check(),
+            Self::Memory(_) => Ok(()),
         }
     }
 

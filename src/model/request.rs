@@ -67,6 +67,9 @@ pub struct StoredRequest {
     /// The user's options on the hub.
     #[serde(default)]
     pub user_options: Map<String, Value>,
+    /// Whether the hub sent certificates. They are not stored, so that such a start cannot be begun again.
+    #[serde(default)]
+    pub had_certificates: bool,
 }
 
 impl StartRequest {
@@ -86,7 +89,10 @@ impl StartRequest {
             Some(Value::String(name)) => name,
             Some(_) => return Err(Error::invalid("body.name", "has to be a string")),
             None => {
-                return Err(Error::invalid("body.name", "is required: the server's name, empty for the default server"));
+                return Err(Error::invalid(
+                    "body.name",
+                    "is required: the server's name, empty for the default server",
+                ));
             }
         };
         check_name("body.name", &name)?;

@@ -114,6 +114,8 @@ impl Phase {
 pub struct Exit {
     /// The exit code; the negative signal number if a signal ended it (-9: SIGKILL). `None`: nobody can know.
     pub code: Option<i32>,
+    /// It ended before it ever accepted a connection, so that a hub may still be waiting for it.
+    pub early: bool,
     /// A sentence for the user.
     pub reason: String,
 }

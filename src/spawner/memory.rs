@@ -101,6 +101,14 @@ impl Spawner for Memory {
         false
     }
 
+    fn sensitive_options(&self) -> &'static [(&'static str, &'static str)] {
+        &[("cmd", "it chooses the program that runs")]
+    }
+
+    fn start_response(&self, _launch: &Launch, started: &Started) -> Result<String> {
+        Ok(format!("{}:{}", started.host, started.port))
+    }
+
     fn reconfigure(&self, settings: &SpawnerSettings) -> Result<(), String> {
         match settings {
             SpawnerSettings::Memory(settings) => *lock(&self.settings) = settings.clone(),

@@ -1,0 +1,259 @@
+//! Composition: build everything, bind (fail fast), run, stop in order.
+
+mod credentials;
+mod reload;
+mod state;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use secrecy::ExposeSecret as _;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::credentials::{FIRST_HUB, Generated};
+pub use self::state::StateDir;
+use crate::clock::Clock;
+use crate::config::{Config, Environment};
+use crate::error::Error;
+use crate::http::{Listener, Tls};
+use crate::hub::Hubs;
+use crate::metrics::Metrics;
+use crate::model::Uid;
+use crate::outpost::Outpost;
+use crate::spawner::{Changes, Registry, Spawner, SpawnerSettings, memory, process};
+use crate::store::{Ring, Store};
+use crate::telemetry::Level;
+use crate::{http, tasks};
+
+/// How long background work may take to end once its time is over.
+const LAST_GRACE: Duration = Duration::from_secs(5);
+
+/// What an application is built from.
+#[derive(Clone)]
+pub struct Options {
+    /// The file that the configuration came from, to be watched.
+    pub path: Option<PathBuf>,
+    /// The variables that Outpost was started with.
+    pub environment: Environment,
+    /// The configuration.
+    pub config: Config,
+    /// The program that supervises processes: this one.
+    pub supervisor: PathBuf,
+    /// How to change the log level.
+    pub level: Option<Level>,
+}
+
+/// An Outpost that is bound and ready to run.
+pub struct App {
+    /// The use cases.
+    pub outpost: Arc<Outpost>,
+    /// Ends the application gently.
+    pub shutdown: CancellationToken,
+    options: Options,
+    api: Listener,
+    admin: Listener,
+    tls: Option<Tls>,
+    changes: mpsc::UnboundedReceiver<Uid>,
+    context: process::Context,
+    _state_dir: StateDir,
+}
+
+/// Opens the database of a configuration, as the daemon and the command line do.
+///
+/// # Errors
+/// A sentence that names the key.
+pub fn open_store(
+    config: &Config,
+    environment: &Environment,
+    state_dir: &StateDir,
+    metrics: Arc<Metrics>,
+) -> Result<Store, String> {
+    let ring = Ring::new(state_dir.keys(config)?.iter().map(|key| key.expose_secret()))?;
+    let password = config
+        .store
+        .password
+        .as_ref()
+        .map(|secret| secret.read().map_err(|error| format!("store.password: {error}")))
+        .transpose()?;
+    let default = format!("sqlite:{}", state_dir.path().join("outpost.sqlite").display());
+    let url = environment.get("OUTPOST_DATABASE_URL").or(config.store.url.as_deref()).unwrap_or(&default);
+    let password = password.as_ref().map(|password| password.expose_secret());
+    Store::open(url, password, config.store.max_connections, ring, Clock::System, metrics)
+}
+
+impl App {
+    /// Builds everything and binds the listeners. Nothing is asked of the database yet.
+    ///
+    /// # Errors
+    /// A sentence for the administrator.
+    pub async fn build(options: Options) -> Result<Self, String> {
+        let config = options.config.clone();
+        let state_dir = StateDir::open(&config.state_dir(&options.environment)?)?;
+        state_dir.lock()?;
+        let tls = match (&config.http.tls_cert, &config.http.tls_key) {
+            (Some(cert), Some(key)) => Some(Tls::read(cert.clone(), key.clone()).await?),
+            _ => None,
+        };
+        let api = Listener::bind(config.http.listen, tls.clone()).map_err(|error| format!("http.listen: {error}"))?;
+        let admin =
+            Listener::bind(config.http.admin_listen, None).map_err(|error| format!("http.admin_listen: {error}"))?;
+
+        let metrics = Arc::new(Metrics::default());
+        let store = open_store(&config, &options.environment, &state_dir, metrics.clone())?;
+        let (changes, changed) = Changes::channel();
+        let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
+        let context = process::Context {
+            state_dir: state_dir.path().to_owned(),
+            instance: state_dir.instance()?,
+            changes,
+            tracker: tracker.clone(),
+            shutdown: shutdown.clone(),
+            supervisor: options.supervisor.clone(),
+        };
+        let spawners = Registry::default();
+        for (name, settings) in &config.spawners {
+            spawners.insert(
+                name,
+                build_spawner(name, settings, &context).map_err(|error| format!("spawners.{name}: {error}"))?,
+            );
+        }
+        let hubs = Hubs::new(config.hubs.clone(), metrics.clone());
+        for name in config.hubs.keys() {
+            hubs.get(name).map_err(|error| format!("hubs.{name:?}: {error}"))?;
+        }
+        let outpost = Arc::new(Outpost {
+            store,
+            spawners,
+            hubs,
+            auth: crate::auth::Auth::default(),
+            config: ArcSwap::from_pointee(config),
+            view: crate::outpost::View::default(),
+            flavor_updates: tasks::flavor_updates::FlavorUpdates::default(),
+            metrics,
+            clock: Clock::System,
+            instance: context.instance.as_str().into(),
+            loaded: watch::Sender::new(false),
+            tracker,
+            abort: CancellationToken::new(),
+        });
+        Ok(Self { outpost, shutdown, options, api, admin, tls, changes: changed, context, _state_dir: state_dir })
+    }
+
+    /// Where hubs reach the API, and where probes reach health and metrics.
+    ///
+    /// # Errors
+    /// The system does not know.
+    pub fn addresses(&self) -> std::io::Result<(SocketAddr, SocketAddr)> {
+        Ok((self.api.address()?, self.admin.address()?))
+    }
+
+    /// Reads the database for the first time: schema, credentials, servers. A database that does not answer is no error:
+    /// it is tried again in the background, and Outpost says that it is not ready. Gives a credential that was made because
+    /// there was none.
+    ///
+    /// # Errors
+    /// A sentence: the database cannot be used with this configuration.
+    pub async fn connect(&self) -> Result<Option<Generated>, String> {
+        match self.try_connect().await {
+            Ok(generated) => Ok(generated),
+            Err(Error::Unavailable { cause, .. }) => {
+                tracing::error!(cause, "the database does not answer; Outpost goes on and tries again");
+                Ok(None)
+            }
+            Err(error) => Err(error.cause().map_or_else(|| error.to_string(), str::to_owned)),
+        }
+    }
+
+    async fn try_connect(&self) -> Result<Option<Generated>, Error> {
+        let outpost = &self.outpost;
+        outpost.store.migrate().await?;
+        let generated = credentials::apply(&outpost.store, &outpost.config.load(), &self.options.environment).await?;
+        outpost.load().await?;
+        Ok(generated)
+    }
+
+    /// Serves until `shutdown` is cancelled, then ends in order: no new requests, requests in flight, background work, the
+    /// database. Servers go on.
+    ///
+    /// # Errors
+    /// A sentence: a listener or an essential task ended.
+    pub async fn run(mut self) -> Result<(), String> {
+        let outpost = self.outpost.clone();
+        let settings = outpost.config.load().http.clone();
+        if !settings.listen.ip().is_loopback() && self.tls.is_none() {
+            tracing::warn!(
+                listen = %settings.listen,
+                "passwords and tokens cross the network in clear: set http.tls_cert and http.tls_key, or keep a proxy with TLS in front"
+            );
+        }
+        tasks::run_all(&outpost, std::mem::replace(&mut self.changes, mpsc::unbounded_channel().1), &self.shutdown);
+        outpost.tracker.spawn(reload::watch(
+            outpost.clone(),
+            self.options.clone(),
+            self.context.clone(),
+            self.tls.clone(),
+            self.shutdown.clone(),
+        ));
+
+        let serve = |listener: Listener, router| {
+            listener.serve(router, self.shutdown.clone(), settings.request_timeout, settings.shutdown_timeout)
+        };
+        let mut api = Box::pin(serve(replace(&mut self.api)?, http::router(outpost.clone())));
+        let mut admin = Box::pin(serve(replace(&mut self.admin)?, http::admin::router(outpost.clone())));
+        let reconnect = self.reconnect();
+        tokio::pin!(reconnect);
+        let mut connecting = true;
+        let result = loop {
+            tokio::select! {
+                result = &mut api => break result.map_err(|error| format!("http.listen: {error}")),
+                result = &mut admin, if !self.shutdown.is_cancelled() => break result.map_err(|error| format!("http.admin_listen: {error}")),
+                result = &mut reconnect, if connecting => match result {
+                    Ok(()) => connecting = false,
+                    Err(error) => break Err(error),
+                },
+            }
+        };
+        self.shutdown.cancel();
+        outpost.abort.cancel();
+        outpost.tracker.close();
+        if tokio::time::timeout(LAST_GRACE, outpost.tracker.wait()).await.is_err() {
+            tracing::warn!("some background work did not end in time; the next start goes on with it");
+        }
+        outpost.store.close().await;
+        result
+    }
+
+    /// Tries to reach the database until that worked once.
+    async fn reconnect(&self) -> Result<(), String> {
+        let mut pause = Duration::from_millis(500);
+        while !*self.outpost.loaded.borrow() && !self.shutdown.is_cancelled() {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(5));
+            self.connect().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes a listener out; the one left behind is bound to a port that nobody knows and closed with the application.
+fn replace(listener: &mut Listener) -> Result<Listener, String> {
+    Ok(std::mem::replace(listener, Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), None)?))
+}
+
+fn build_spawner(
+    name: &str,
+    settings: &SpawnerSettings,
+    context: &process::Context,
+) -> Result<Arc<dyn Spawner>, String> {
+    Ok(match settings {
+        SpawnerSettings::Process(settings) => process::Process::new(name, settings.clone(), context.clone())?,
+        SpawnerSettings::Memory(settings) => {
+            Arc::new(memory::Memory::new(name, settings.clone(), context.changes.clone()))
+        }
+    })
+}

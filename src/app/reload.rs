@@ -1,0 +1,111 @@
+//! A changed configuration, without a restart: looked for every two seconds and on SIGHUP. A bad file changes nothing.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{Options, build_spawner, credentials};
+use crate::config::Config;
+use crate::http::Tls;
+use crate::outpost::Outpost;
+use crate::spawner::process;
+
+const PERIOD: Duration = Duration::from_secs(2);
+
+/// When a file changed, and how long it is. A symbolic link is followed, since Kubernetes swaps links.
+type Stamp = Option<(SystemTime, u64)>;
+
+fn stamp(path: Option<&Path>) -> Stamp {
+    let metadata = std::fs::metadata(path?).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+pub(super) async fn watch(
+    outpost: Arc<Outpost>,
+    options: Options,
+    context: process::Context,
+    tls: Option<Tls>,
+    shutdown: CancellationToken,
+) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    let path = options.path.as_deref();
+    let certificate = options.config.http.tls_cert.as_deref();
+    let mut seen = (stamp(path), stamp(certificate));
+    loop {
+        let asked = tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = hangup.recv() => true,
+            () = tokio::time::sleep(PERIOD) => false,
+        };
+        let now = (stamp(path), stamp(certificate));
+        let (file_changed, certificate_changed) = (now.0 != seen.0, now.1 != seen.1);
+        seen = now;
+        if let Some(tls) = &tls
+            && (asked || certificate_changed)
+        {
+            match tls.reload().await {
+                Ok(()) => tracing::info!("the TLS certificate was read anew"),
+                Err(error) => {
+                    tracing::error!(error = %error, "the TLS certificate cannot be read; the one before stays in force")
+                }
+            }
+        }
+        if asked || file_changed {
+            match reload(&outpost, &options, &context).await {
+                Ok(()) => {
+                    outpost.metrics.configuration_stale.set(0);
+                    tracing::info!("the configuration was read anew");
+                }
+                Err(mistake) => {
+                    outpost.metrics.configuration_stale.set(1);
+                    tracing::error!(mistake, "the configuration has a mistake; the last good one stays in force");
+                }
+            }
+        }
+    }
+}
+
+async fn reload(outpost: &Arc<Outpost>, options: &Options, context: &process::Context) -> Result<(), String> {
+    let new = Config::load(options.path.as_deref(), &options.environment)?;
+    let old = outpost.config.load_full();
+    for (key, changed) in [
+        ("http", new.http != old.http),
+        ("store", new.store != old.store),
+        ("tasks", new.tasks != old.tasks),
+        ("state_dir", new.state_dir != old.state_dir),
+        ("log.format", new.log.format != old.log.format),
+    ] {
+        if changed {
+            tracing::warn!(key, "this change of the configuration takes effect when Outpost is restarted");
+        }
+    }
+    let config = Config { http: old.http.clone(), store: old.store.clone(), tasks: old.tasks.clone(), ..new };
+    for (name, settings) in &config.spawners {
+        match outpost.spawners.get(name) {
+            Some(spawner) if old.spawners.get(name) != Some(settings) => {
+                spawner.reconfigure(settings).map_err(|error| format!("spawners.{name}: {error}"))?;
+            }
+            Some(_) => {}
+            None => {
+                let spawner =
+                    build_spawner(name, settings, context).map_err(|error| format!("spawners.{name}: {error}"))?;
+                outpost.spawners.insert(name, spawner);
+            }
+        }
+    }
+    outpost.hubs.reconfigure(&config.hubs)?;
+    if *outpost.loaded.borrow() {
+        credentials::apply(&outpost.store, &config, &options.environment)
+            .await
+            .map_err(|error| error.cause().map_or_else(|| error.to_string(), str::to_owned))?;
+        outpost.auth.update(outpost.store.passwords().await.map_err(|error| error.to_string())?);
+    }
+    if let Some(level) = &options.level {
+        level.set(&config.log)?;
+    }
+    outpost.config.store(Arc::new(config));
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! Credentials to callers: HTTP Basic, whose user name is the hub's identity.
+//!
+//! All hashes are in memory, so that a request is authenticated while the database is down. A verified header is
+//! remembered by its salted hash, so that a poll costs no argon2; the memory is thrown away whenever a password changes.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use arc_swap::ArcSwapOption;
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use argon2::{Algorithm, Argon2, Params, Version};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
+
+use crate::error::{Error, Result};
+use crate::store::PasswordRow;
+
+/// Without a usable `Authorization` header.
+const NOT_AUTHENTICATED: &str = "Not authenticated";
+/// With one that is not right.
+const INCORRECT: &str = "Incorrect username or password";
+
+/// How many right and wrong headers are remembered; each hub sends one, an attacker many.
+const REMEMBERED: usize = 1024;
+
+/// A second choice of OWASP's password storage recommendations for argon2id: less memory, one more pass. Two at once at
+/// most, so that guessing passwords costs the guesser time and this machine 24 MiB.
+const MEMORY_KIB: u32 = 12 * 1024;
+const PASSES: u32 = 3;
+const AT_ONCE: usize = 2;
+
+type Fingerprint = [u8; 32];
+
+/// Knows the hubs' passwords.
+#[derive(Debug)]
+pub struct Auth {
+    known: ArcSwapOption<Known>,
+    salt: [u8; 32],
+    permits: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    rows: Vec<PasswordRow>,
+    right: RwLock<HashMap<Fingerprint, Arc<str>>>,
+    wrong: RwLock<HashSet<Fingerprint>>,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self { known: ArcSwapOption::empty(), salt: rand::random(), permits: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+}
+
+impl Auth {
+    /// Takes over the passwords of the database; nothing happens if they are the ones that are known.
+    pub fn update(&self, rows: Vec<PasswordRow>) {
+        if self.known.load().as_ref().is_none_or(|known| known.rows != rows) {
+            self.known.store(Some(Arc::new(Known { rows, ..Known::default() })));
+        }
+    }
+
+    /// Who sends this `Authorization` header.
+    ///
+    /// # Errors
+    /// [`Error::Unauthorized`]; [`Error::Unavailable`] as long as the passwords were never read.
+    pub async fn authenticate(&self, header: Option<&[u8]>) -> Result<Arc<str>> {
+        let header = header.ok_or(Error::Unauthorized(NOT_AUTHENTICATED))?;
+        let known = self.known.load_full().ok_or(Error::Unavailable {
+            message: "Outpost is starting and has not reached its database yet. Please try again in a minute.",
+            cause: "the hubs' passwords were not read yet".to_owned(),
+        })?;
+        let fingerprint: Fingerprint = Sha256::new().chain_update(self.salt).chain_update(header).finalize().into();
+        if let Some(hub) = known.right.read().unwrap_or_else(PoisonError::into_inner).get(&fingerprint) {
+            return Ok(hub.clone());
+        }
+        let (hub, password) = decode(header).ok_or(Error::Unauthorized(NOT_AUTHENTICATED))?;
+        if known.wrong.read().unwrap_or_else(PoisonError::into_inner).contains(&fingerprint) {
+            return Err(Error::Unauthorized(INCORRECT));
+        }
+        let permit = self.permits.clone().acquire_owned().await.map_err(Error::internal)?;
+        let hashes: Vec<String> = known.rows.iter().filter(|row| row.hub == hub).map(|row| row.hash.clone()).collect();
+        let right = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            verify_any(&hashes, password.as_bytes())
+        })
+        .await
+        .map_err(Error::internal)?;
+        if right {
+            let hub: Arc<str> = hub.into();
+            let mut right = known.right.write().unwrap_or_else(PoisonError::into_inner);
+            if right.len() >= REMEMBERED {
+                right.clear();
+            }
+            right.insert(fingerprint, hub.clone());
+            Ok(hub)
+        } else {
+            let mut wrong = known.wrong.write().unwrap_or_else(PoisonError::into_inner);
+            if wrong.len() >= REMEMBERED {
+                wrong.clear();
+            }
+            wrong.insert(fingerprint);
+            Err(Error::Unauthorized(INCORRECT))
+        }
+    }
+}
+
+/// `Basic` in any case, base64, and a colon between name and password.
+fn decode(header: &[u8]) -> Option<(String, String)> {
+    let header = std::str::from_utf8(header).ok()?;
+    let (scheme, token) = header.trim().split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let text = String::from_utf8(STANDARD.decode(token.trim()).ok()?).ok()?;
+    text.split_once(':').map(|(hub, password)| (hub.to_owned(), password.to_owned()))
+}
+
+/// A hash to compare with where there is none, so that an unknown hub takes as long as a wrong password.
+const NOBODY: &str =
+    "$argon2id$v=19$m=12288,t=3,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+fn verify_any(hashes: &[String], password: &[u8]) -> bool {
+    let argon2 = Argon2::default();
+    if hashes.is_empty() {
+        let _ = argon2.verify_password(password, NOBODY);
+        return false;
+    }
+    hashes.iter().any(|hash| argon2.verify_password(password, hash.as_str()).is_ok())
+}
+
+/// Hashes a password with argon2id, in PHC form. Takes some tens of milliseconds.
+///
+/// # Errors
+/// [`Error::Internal`]: no memory or no randomness.
+pub fn hash_password(password: &str) -> Result<String> {
+    let params = Params::new(MEMORY_KIB, PASSES, 1, None).map_err(Error::internal)?;
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    argon2.hash_password(password.as_bytes()).map(|hash| hash.to_string()).map_err(Error::internal)
+}
+
+/// Whether the password has this hash. Takes some tens of milliseconds.
+#[must_use]
+pub fn verify_password(hash: &str, password: &str) -> bool {
+    Argon2::default().verify_password(password.as_bytes(), hash).is_ok()
+}
+
+/// A new password: 256 random bits as text that needs no quoting anywhere.
+#[must_use]
+pub fn generate_password() -> String {
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(hub: &str, password: &str) -> PasswordRow {
+        PasswordRow {
+            id: String::new(),
+            hub: hub.to_owned(),
+            source: String::new(),
+            hash: hash_password(password).unwrap(),
+        }
+    }
+
+    fn basic(text: &str) -> Vec<u8> {
+        format!("bAsIc {}", STANDARD.encode(text)).into_bytes()
+    }
+
+    #[tokio::test]
+    async fn two_passwords_are_valid_until_they_are_not() {
+        let auth = Auth::default();
+        let header = basic("hub:old:with:colons");
+        assert!(matches!(auth.authenticate(Some(&header)).await, Err(Error::Unavailable { .. })));
+        auth.update(vec![row("hub", "old:with:colons"), row("hub", "new"), row("other", "x")]);
+        for _ in 0..2 {
+            assert_eq!(&*auth.authenticate(Some(&header)).await.unwrap(), "hub");
+            assert_eq!(&*auth.authenticate(Some(&basic("hub:new"))).await.unwrap(), "hub");
+            for wrong in ["hub:x", "other:new", "nobody:new", ":", "hub:"] {
+                assert!(
+                    matches!(auth.authenticate(Some(&basic(wrong))).await, Err(Error::Unauthorized(INCORRECT))),
+                    "{wrong}"
+                );
+            }
+        }
+        auth.update(vec![row("hub", "new")]);
+        assert!(auth.authenticate(Some(&header)).await.is_err());
+    }
+
+    #[test]
+    fn what_is_no_basic_header_is_not_authenticated() {
+        for header in [&b""[..], b"Basic", b"Bearer abc", b"Basic !!!", b"Basic aHVi", b"\xff"] {
+            assert_eq!(decode(header), None, "{header:?}");
+        }
+    }
+
+    #[test]
+    fn the_hash_of_nobody_can_be_computed() {
+        assert!(!verify_password(NOBODY, "x") && argon2::password_hash::phc::PasswordHash::new(NOBODY).is_ok());
+    }
+}

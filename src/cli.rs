@@ -1,0 +1,156 @@
+//! The command line.
+
+mod hub;
+mod keys;
+mod output;
+mod serve;
+mod service;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+
+use crate::app::{StateDir, open_store};
+use crate::config::{Config, Environment};
+use crate::error::Error;
+use crate::metrics::Metrics;
+use crate::store::Store;
+
+/// Something did not work.
+const FAILED: u8 = 1;
+/// The configuration is not good; also what the command line's own mistakes end with.
+const BAD_CONFIGURATION: u8 = 2;
+
+#[derive(Parser)]
+#[command(
+    version,
+    about = "Starts Jupyter servers on this machine or cluster for remote JupyterHubs.",
+    long_about = "Starts Jupyter servers on this machine or cluster for remote JupyterHubs.\n\n\
+        A JupyterHub with the plugin jupyterhub-outpostspawner sends its requests to `outpost serve`. Without any \
+        configuration that listens on loopback, keeps its data in a SQLite file in the state directory, starts \
+        `jupyterhub-singleuser` as local processes, and prints the credential for the first hub once.",
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or a mistake in the configuration.\n\
+        First steps: `outpost hub add NAME` prints what to paste into jupyterhub_config.py; `outpost serve` runs."
+)]
+struct Arguments {
+    /// The configuration file [default: /etc/outpost/outpost_config.toml if it is there]
+    #[arg(long, short, global = true, env = "OUTPOST_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the daemon. Servers go on when it ends, and are found again when it starts.
+    Serve,
+    /// Read the configuration, its secrets and certificates, and say what is wrong with them.
+    CheckConfig,
+    /// Bring the database's schema up to date and end. `serve` does so by itself.
+    Migrate,
+    /// JupyterHubs and their credentials.
+    #[command(subcommand)]
+    Hub(hub::Command),
+    /// Servers that exist, whichever hub started them.
+    #[command(subcommand)]
+    Service(service::Command),
+    /// Keys that encrypt what is stored.
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Print the OpenAPI document of the hubs' API.
+    Openapi,
+}
+
+/// What went wrong, and what the process ends with.
+struct Failure(u8, String);
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self(FAILED, error.cause().map_or_else(|| error.to_string(), str::to_owned))
+    }
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Self(FAILED, text)
+    }
+}
+
+type Outcome = Result<(), Failure>;
+
+/// Reads the arguments and runs the command.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // The one place that chooses: everything that speaks TLS uses it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("outpost: {error}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    match runtime.block_on(run(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(code, text)) => {
+            for line in text.lines() {
+                eprintln!("outpost: {line}");
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Outcome {
+    if let Command::Openapi = arguments.command {
+        println!("{}", crate::http::openapi_document());
+        return Ok(());
+    }
+    if let Command::Keys(keys::Command::Generate) = arguments.command {
+        return keys::generate();
+    }
+    let context = Context::new(arguments.config)?;
+    match arguments.command {
+        Command::Serve => serve::serve(context).await,
+        Command::CheckConfig => serve::check_config(context).await,
+        Command::Migrate => {
+            context.store().await?;
+            println!("The database is up to date.");
+            Ok(())
+        }
+        Command::Hub(command) => hub::run(&context, command).await,
+        Command::Service(command) => service::run(&context, command).await,
+        Command::Keys(command) => keys::run(&context, command).await,
+        Command::Openapi => Ok(()),
+    }
+}
+
+/// What the commands share.
+struct Context {
+    path: Option<PathBuf>,
+    environment: Environment,
+    config: Config,
+}
+
+impl Context {
+    fn new(path: Option<PathBuf>) -> Result<Self, Failure> {
+        let environment = Environment::of_process();
+        let config = Config::load(path.as_deref(), &environment).map_err(|text| Failure(BAD_CONFIGURATION, text))?;
+        let path = path.or_else(|| Some(PathBuf::from(crate::config::DEFAULT_FILE)).filter(|path| path.exists()));
+        Ok(Self { path, environment, config })
+    }
+
+    fn state_dir(&self) -> Result<StateDir, Failure> {
+        Ok(StateDir::open(&self.config.state_dir(&self.environment)?)?)
+    }
+
+    /// The database, with its schema up to date.
+    async fn store(&self) -> Result<Store, Failure> {
+        let store = open_store(&self.config, &self.environment, &self.state_dir()?, Arc::new(Metrics::default()))?;
+        store.migrate().await?;
+        Ok(store)
+    }
+}

@@ -1,0 +1,40 @@
+//! Tables for people, JSON for programs.
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+use serde::Serialize;
+
+use super::{FAILED, Failure, Outcome};
+
+/// Prints a value as indented JSON.
+pub(super) fn json(value: &impl Serialize) -> Outcome {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure(FAILED, error.to_string()))?;
+    println!("{text}");
+    Ok(())
+}
+
+/// Prints rows under a header, or `empty` if there are none. Texts may come from hubs: what could steer a terminal is
+/// shown as an escape.
+pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>, empty: &str) {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(header.to_vec());
+    let mut any = false;
+    for row in rows {
+        any = true;
+        table.add_row(row.iter().map(|cell| printable(cell)).collect::<Vec<_>>());
+    }
+    if any {
+        for line in table.lines() {
+            println!("{}", line.trim_end());
+        }
+    } else {
+        println!("{empty}");
+    }
+}
+
+/// Text without control characters.
+pub(super) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|char| if char.is_control() { char.escape_default().to_string() } else { char.to_string() })
+        .collect()
+}

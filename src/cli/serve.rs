@@ -1,0 +1,101 @@
+//! `outpost serve` and `outpost check-config`.
+
+use std::path::PathBuf;
+
+use secrecy::ExposeSecret as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{BAD_CONFIGURATION, Context, FAILED, Failure, Outcome, hub};
+use crate::app::{App, Generated, Options};
+use crate::metrics::Metrics;
+use crate::{hub as client, telemetry};
+
+pub(super) async fn serve(context: Context) -> Outcome {
+    let level = telemetry::init(&context.config.log)?;
+    let app = App::build(Options {
+        path: context.path.clone(),
+        environment: context.environment.clone(),
+        config: context.config.clone(),
+        // The running program, even if a newer one has taken its place on the disk.
+        supervisor: PathBuf::from("/proc/self/exe"),
+        level: Some(level),
+    })
+    .await?;
+    let (api, admin) = app.addresses().map_err(|error| error.to_string())?;
+    if let Some(Generated { hub: name, password }) = app.connect().await? {
+        let scheme = if context.config.http.tls_cert.is_some() { "https" } else { "http" };
+        println!("There was no credential yet, so one was made. It is shown this once:\n");
+        print!("{}", hub::snippet(&name, password.expose_secret(), &format!("{scheme}://{api}")));
+        println!("\nEverything is kept in {}.\n", context.state_dir()?.path().display());
+    }
+    tracing::info!(api = %api, admin = %admin, version = env!("CARGO_PKG_VERSION"), "Outpost is up");
+    let signals = app.outpost.tracker.spawn(handle_signals(app.shutdown.clone(), app.outpost.abort.clone()));
+    let result = app.run().await;
+    signals.abort();
+    Ok(result?)
+}
+
+/// The first signal ends gently, the second at once.
+async fn handle_signals(shutdown: CancellationToken, abort: CancellationToken) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return;
+    };
+    for token in [shutdown, abort] {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("ending; servers go on");
+        token.cancel();
+    }
+    std::process::exit(i32::from(FAILED));
+}
+
+pub(super) async fn check_config(context: Context) -> Outcome {
+    let config = &context.config;
+    let mut mistakes = Vec::new();
+    for (name, settings) in &config.hubs {
+        for secret in &settings.passwords {
+            if let Err(mistake) = secret.read() {
+                mistakes.push(format!("hubs.{name:?}.passwords: {mistake}"));
+            }
+        }
+        if let Some(Err(mistake)) = settings.flavors_update_token.as_ref().map(crate::config::Secret::read) {
+            mistakes.push(format!("hubs.{name:?}.flavors_update_token: {mistake}"));
+        }
+        if let Err(mistake) = client::Hub::new(name, settings.clone(), None, std::sync::Arc::new(Metrics::default())) {
+            mistakes.push(format!("hubs.{name:?}.{mistake}"));
+        }
+    }
+    for secret in &config.store.keys {
+        if let Err(mistake) = secret.read() {
+            mistakes.push(format!("store.keys: {mistake}"));
+        }
+    }
+    if let Some(Err(mistake)) = config.store.password.as_ref().map(crate::config::Secret::read) {
+        mistakes.push(format!("store.password: {mistake}"));
+    }
+    if let (Some(cert), Some(key)) = (&config.http.tls_cert, &config.http.tls_key)
+        && let Err(mistake) = crate::http::Tls::read(cert.clone(), key.clone()).await
+    {
+        mistakes.push(mistake);
+    }
+    if !mistakes.is_empty() {
+        return Err(Failure(BAD_CONFIGURATION, mistakes.join("\n")));
+    }
+    let file = context.path.as_ref().map_or_else(|| "no file, defaults".to_owned(), |path| path.display().to_string());
+    println!("The configuration is good ({file}).");
+    println!("  state directory  {}", config.state_dir(&context.environment)?.display());
+    println!("  hubs             {}", list(config.hubs.keys()));
+    println!("  backends         {}", list(config.spawners.keys()));
+    println!("  hubs reach       {}{}", config.http.listen, config.http.base_path);
+    println!("  probes reach     {}", config.http.admin_listen);
+    Ok(())
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    let names: Vec<_> = names.map(String::as_str).collect();
+    if names.is_empty() { "none in the file".to_owned() } else { names.join(", ") }
+}

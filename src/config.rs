@@ -1,0 +1,234 @@
+//! The configuration: a list of sections. Each section's struct lives beside the code that it configures.
+//!
+//! It is strict: an unknown key is an error with line and column. It holds no secret, only where each secret is.
+
+mod environment;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+pub use self::environment::{Credential, Environment};
+use crate::spawner::SpawnerSettings;
+use crate::{admission, http, hub, store, tasks, telemetry};
+
+/// The file that is read when none is named.
+pub const DEFAULT_FILE: &str = "/etc/outpost/outpost_config.toml";
+
+/// The name of the backend that there is when the configuration names none.
+const DEFAULT_SPAWNER: &str = "local";
+
+/// `outpost_config.toml`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where everything is kept that has to survive a restart.
+    pub state_dir: Option<PathBuf>,
+    /// The backend of hubs that name none; needed only where there are several.
+    pub spawner: Option<String>,
+    /// The listeners.
+    pub http: http::Settings,
+    /// The database.
+    pub store: store::Settings,
+    /// Log lines.
+    pub log: telemetry::Settings,
+    /// Background work.
+    pub tasks: tasks::Settings,
+    /// One entry a JupyterHub.
+    pub hubs: BTreeMap<String, hub::Settings>,
+    /// One entry a backend.
+    pub spawners: BTreeMap<String, SpawnerSettings>,
+    /// What hubs may override; the first rule that fits decides.
+    pub overrides: Vec<admission::Rule>,
+}
+
+/// Where a secret is: `{ file = "/path" }` or `{ env = "NAME" }`. Never the secret itself.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum Secret {
+    /// The file's content, without white space at its ends.
+    File(PathBuf),
+    /// The value of an environment variable.
+    Env(String),
+}
+
+impl Secret {
+    /// Reads the secret.
+    ///
+    /// # Errors
+    /// A sentence that names the file or the variable.
+    pub fn read(&self) -> Result<SecretString, String> {
+        let text = match self {
+            Self::File(path) => std::fs::read_to_string(path)
+                .map_err(|error| format!("the file {} cannot be read: {error}", path.display()))?,
+            Self::Env(name) => {
+                std::env::var(name).map_err(|_| format!("the environment variable {name} is not set to a text"))?
+            }
+        };
+        match text.trim() {
+            "" => Err(format!("{self} is empty")),
+            text => Ok(SecretString::from(text)),
+        }
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "the file {}", path.display()),
+            Self::Env(name) => write!(f, "the environment variable {name}"),
+        }
+    }
+}
+
+impl Config {
+    /// Reads a configuration file (or [`DEFAULT_FILE`] if there is one, or none), puts the variables of the Python service
+    /// under it and checks the whole.
+    ///
+    /// # Errors
+    /// Sentences, one a line, that name the file, the line and column where they are known, and the key.
+    pub fn load(path: Option<&Path>, environment: &Environment) -> Result<Self, String> {
+        let path = path.or_else(|| Some(Path::new(DEFAULT_FILE)).filter(|path| path.exists()));
+        let mut config = match path {
+            None => Self::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| format!("the configuration {} cannot be read: {error}", path.display()))?;
+                Self::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?
+            }
+        };
+        environment.apply(&mut config)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Reads a configuration without checking how its parts fit together.
+    ///
+    /// # Errors
+    /// What the TOML parser says: line, column, and what was expected.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut config: Self = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        if config.spawners.is_empty() {
+            let local = SpawnerSettings::Process(crate::spawner::process::Settings::default());
+            config.spawners.insert(DEFAULT_SPAWNER.to_owned(), local);
+        }
+        Ok(config)
+    }
+
+    /// Checks what one section alone cannot know.
+    fn check(&mut self) -> Result<(), String> {
+        if self.spawners.is_empty() {
+            *self = Self { spawners: Self::parse("")?.spawners, ..std::mem::take(self) };
+        }
+        let mut mistakes = Vec::new();
+        let mut note = |key: String, mistake: Result<(), String>| {
+            if let Err(mistake) = mistake {
+                mistakes.push(format!("{key}: {mistake}"));
+            }
+        };
+        note("http".to_owned(), self.http.check());
+        note("store".to_owned(), self.store.check());
+        note("log".to_owned(), self.log.check());
+        note("tasks".to_owned(), self.tasks.check());
+        for (name, settings) in &self.spawners {
+            note(format!("spawners.{name}"), settings.check());
+        }
+        if let Some(name) = &self.spawner {
+            note("spawner".to_owned(), self.known_spawner(name));
+        } else if self.spawners.len() > 1 && self.hubs.values().any(|hub| hub.spawner.is_none()) {
+            note("spawner".to_owned(), Err("has to name one of several [spawners.…], or every hub has to".to_owned()));
+        }
+        for (name, hub) in &self.hubs {
+            note(format!("hubs.{name:?}"), hub::check_name(name));
+            note(format!("hubs.{name:?}"), hub.check());
+            if let Some(spawner) = &hub.spawner {
+                note(format!("hubs.{name:?}.spawner"), self.known_spawner(spawner));
+            }
+        }
+        for (at, rule) in self.overrides.iter().enumerate() {
+            note(format!("overrides[{at}]"), rule.check());
+        }
+        if mistakes.is_empty() { Ok(()) } else { Err(mistakes.join("\n")) }
+    }
+
+    fn known_spawner(&self, name: &str) -> Result<(), String> {
+        if self.spawners.contains_key(name) { Ok(()) } else { Err(format!("there is no [spawners.{name}]")) }
+    }
+
+    /// The backend that starts servers of `hub`.
+    #[must_use]
+    pub fn spawner_of(&self, hub: &str) -> Option<&str> {
+        let own = self.hubs.get(hub).and_then(|settings| settings.spawner.as_deref());
+        let only = self.spawners.keys().next().filter(|_| self.spawners.len() == 1).map(String::as_str);
+        own.or(self.spawner.as_deref()).or(only)
+    }
+
+    /// The folder of everything that has to survive a restart: as configured, else what systemd gives, else
+    /// `/var/lib/outpost` for root, else `$XDG_STATE_HOME/outpost` or `~/.local/state/outpost`.
+    ///
+    /// # Errors
+    /// A sentence, if none of these is known.
+    pub fn state_dir(&self, environment: &Environment) -> Result<PathBuf, String> {
+        let state_dir = if let Some(dir) = &self.state_dir {
+            dir.clone()
+        } else if let Some(dir) = environment.get("OUTPOST_STATE_DIR").or_else(|| environment.get("STATE_DIRECTORY")) {
+            PathBuf::from(dir)
+        } else if nix::unistd::geteuid().is_root() {
+            PathBuf::from("/var/lib/outpost")
+        } else if let Some(dir) = environment.get("XDG_STATE_HOME") {
+            Path::new(dir).join("outpost")
+        } else {
+            let home = environment.get("HOME").ok_or("state_dir: is needed, since there is no HOME to put it into")?;
+            Path::new(home).join(".local/state/outpost")
+        };
+        std::path::absolute(&state_dir).map_err(|error| format!("state_dir {}: {error}", state_dir.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, String> {
+        let mut config = Config::parse(text)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    #[test]
+    fn without_a_file_there_is_one_backend() {
+        let config = load("").unwrap();
+        assert_eq!(config.spawner_of("any"), Some("local"));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let cases = [
+            ("[http]\nlisten = 5\n", "line 2, column 10"),
+            ("[htp]\n", "unknown field `htp`"),
+            ("[http]\nlisten = '127.0.0.1:1'\nlisen = ''\n", "line 3, column 1"),
+            ("[hubs.a]\nspawner = 'k8s'\n", "hubs.\"a\".spawner: there is no [spawners.k8s]"),
+            ("[hubs.\"a:b\"]\n", "must not contain a colon"),
+            ("[hubs.a]\napi_url = 'ftp://x'\n", "api_url"),
+            ("[spawners.a]\ntype = 'slurm'\n", "slurm"),
+            ("[spawners.a]\ntype = 'process'\ncmdd = ['x']\n", "cmdd"),
+            ("[log]\nlevel = 'no=such=level'\n", "log"),
+            ("[hubs.a]\npasswords = [{file='a'}, {file='b'}, {file='c'}]\n", "at most two"),
+            ("[store]\nurl = 'postgresql://u:secret@h/d'\n", "store.password"),
+        ];
+        for (text, expected) in cases {
+            let error = load(text).unwrap_err();
+            assert!(error.contains(expected), "{text}\n-> {error}");
+            assert!(!error.contains("u:secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn several_mistakes_are_named_at_once() {
+        let error = load("[hubs.a]\nspawner = 'x'\n[hubs.b]\nspawner = 'y'\n").unwrap_err();
+        assert_eq!(error.lines().count(), 2, "{error}");
+    }
+}

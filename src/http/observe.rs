@@ -1,0 +1,85 @@
+//! Around every request: an id, a log line, a count.
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use tracing::Instrument as _;
+
+use super::App;
+use super::error::detail;
+use crate::metrics::RequestLabels;
+
+tokio::task_local! {
+    static REQUEST_ID: ulid::Ulid;
+}
+
+/// The id of the request that is being answered.
+pub(super) fn request_id() -> String {
+    REQUEST_ID.try_with(ToString::to_string).unwrap_or_default()
+}
+
+/// Gives the request an id, counts it and writes a line about it.
+pub(super) async fn observe(State(outpost): State<App>, request: Request, next: Next) -> Response {
+    let id = ulid::Ulid::generate();
+    let method = method(request.method());
+    let route = request.extensions().get::<MatchedPath>().map_or("", |path| route(path.as_str()));
+    let span = tracing::info_span!("request", id = %id, method, route);
+    let begun = std::time::Instant::now();
+    let mut response = REQUEST_ID.scope(id, next.run(request)).instrument(span.clone()).await;
+    let status = response.status();
+    outpost.metrics.requests.get_or_create(&RequestLabels { method, route, status: status.as_u16() }).inc();
+    let _entered = span.enter();
+    tracing::debug!(status = status.as_u16(), duration_ms = begun.elapsed().as_millis(), "request");
+    if !status.is_success()
+        && let Ok(id) = HeaderValue::try_from(id.to_string())
+    {
+        response.headers_mut().insert("x-request-id", id);
+    }
+    response
+}
+
+/// The Python service knows no HEAD, and its `Allow` names none.
+pub(super) async fn no_head(request: Request, next: Next) -> Response {
+    let head = request.method() == Method::HEAD;
+    let mut response =
+        if head { detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed") } else { next.run(request).await };
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let allow =
+            response.headers().get(header::ALLOW).and_then(|value| value.to_str().ok()).unwrap_or("GET").to_owned();
+        let allow: Vec<&str> = allow.split(',').filter(|method| *method != "HEAD").collect();
+        if let Ok(allow) = HeaderValue::try_from(allow.join(", ")) {
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
+    }
+    response
+}
+
+/// Methods and routes as labels: a fixed few, whatever a client sends.
+fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::DELETE => "DELETE",
+        _ => "other",
+    }
+}
+
+fn route(pattern: &str) -> &'static str {
+    let known = [
+        "/services/{*path}",
+        "/services",
+        "/ping",
+        "/userflavors",
+        "/flavors",
+        "/usercredits",
+        "/credits",
+        "/openapi.json",
+    ];
+    let pattern = pattern.trim_end_matches('/');
+    match known.into_iter().find(|known| pattern.ends_with(known)) {
+        Some("/services/{*path}") => "/services/{name}/{start_id}",
+        Some(known) => known,
+        None => "",
+    }
+}

@@ -1,0 +1,141 @@
+//! What Outpost counts, in one struct without globals. Labels are few and known: never a path, a user or a server.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// Labels of an HTTP request: its route's pattern and its answer.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct RequestLabels {
+    /// `GET`, `POST` or `DELETE`.
+    pub method: &'static str,
+    /// The route's pattern, for example `/services/{name}/{start_id}`.
+    pub route: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+}
+
+/// Labels of a start that was decided.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct StartLabels {
+    /// The backend's name in the configuration.
+    pub spawner: String,
+    /// `running`, `failed` or `cancelled`.
+    pub outcome: &'static str,
+}
+
+/// Labels of a call to a hub.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct CallLabels {
+    /// The hub's name.
+    pub hub: String,
+    /// `event`, `flavors`, `tunnel` or `servers`.
+    pub call: &'static str,
+    /// `ok`, `refused` (the hub answered no) or `failed` (no answer).
+    pub outcome: &'static str,
+}
+
+/// Labels of an operation on the database.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct StoreLabels {
+    /// The method of the store.
+    pub operation: &'static str,
+}
+
+/// Every metric, and the registry that prints them.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Requests of hubs.
+    pub requests: Family<RequestLabels, Counter>,
+    /// Starts by outcome.
+    pub starts: Family<StartLabels, Counter>,
+    /// How long starts took, in seconds.
+    pub start_duration: Family<StartLabels, Histogram>,
+    /// Servers that exist, whatever their phase.
+    pub servers: Gauge,
+    /// Calls to hubs.
+    pub hub_calls: Family<CallLabels, Counter>,
+    /// How long the database took, in seconds.
+    pub store_duration: Family<StoreLabels, Histogram>,
+    /// Operations on the database that failed.
+    pub store_errors: Family<StoreLabels, Counter>,
+    /// 1 if the last change of the configuration was refused, so that an older one is in force.
+    pub configuration_stale: Gauge,
+}
+
+/// 10 ms to 95 s.
+fn start_buckets() -> Histogram {
+    Histogram::new(exponential_buckets(0.01, 2.5, 11))
+}
+
+/// 0.1 ms to 6.5 s.
+fn store_buckets() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_1, 4.0, 9))
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("outpost");
+        let start_duration: Family<_, _> = Family::new_with_constructor(start_buckets as fn() -> Histogram);
+        let store_duration: Family<_, _> = Family::new_with_constructor(store_buckets as fn() -> Histogram);
+        let metrics = Self {
+            requests: Family::default(),
+            starts: Family::default(),
+            start_duration,
+            servers: Gauge::default(),
+            hub_calls: Family::default(),
+            store_duration,
+            store_errors: Family::default(),
+            configuration_stale: Gauge::default(),
+            registry: Registry::default(),
+        };
+        registry.register("requests", "Requests of hubs, by route and status", metrics.requests.clone());
+        registry.register("starts", "Starts, by backend and outcome", metrics.starts.clone());
+        registry.register("start_duration_seconds", "How long starts took", metrics.start_duration.clone());
+        registry.register("servers", "Servers that exist", metrics.servers.clone());
+        registry.register("hub_calls", "Calls to hubs, by hub, call and outcome", metrics.hub_calls.clone());
+        registry.register("store_duration_seconds", "How long the database took", metrics.store_duration.clone());
+        registry.register("store_errors", "Operations on the database that failed", metrics.store_errors.clone());
+        registry.register(
+            "configuration_stale",
+            "1 if the last change of the configuration was refused",
+            metrics.configuration_stale.clone(),
+        );
+        Self { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    /// All metrics in the OpenMetrics text format.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        match encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            Err(error) => format!("# {error}\n# EOF\n"),
+        }
+    }
+
+    /// Notes that a start was decided after `duration`.
+    pub fn start(&self, spawner: &str, outcome: &'static str, duration: Duration) {
+        let labels = StartLabels { spawner: spawner.to_owned(), outcome };
+        self.start_duration.get_or_create(&labels).observe(duration.as_secs_f64());
+        self.starts.get_or_create(&labels).inc();
+    }
+
+    /// Notes an operation on the database.
+    pub fn store(&self, operation: &'static str, duration: Duration, failed: bool) {
+        let labels = StoreLabels { operation };
+        self.store_duration.get_or_create(&labels).observe(duration.as_secs_f64());
+        if failed {
+            self.store_errors.get_or_create(&labels).inc();
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The use cases: the only place that orders effects.
+//!
+//! *Write before you act*: the row exists before a backend is asked for anything and goes after the last of it is gone, so
+//! that nothing that was started can be forgotten. *Memory answers*: polls and lists come from a view of the rows, which
+//! every move updates and `tasks::refresh` keeps right when somebody else moves them.
+
+mod drive;
+mod recover;
+mod start;
+mod stop;
+mod view;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::stop::Stopped;
+pub use self::view::{Entry, State, View};
+use crate::auth::Auth;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::hub::Hubs;
+use crate::metrics::Metrics;
+use crate::model::{AuthState, Server, ServerId};
+use crate::spawner::Registry;
+use crate::store::Store;
+use crate::tasks::flavor_updates::FlavorUpdates;
+
+/// Everything that the use cases need. One for each process, shared by all edges and tasks.
+#[derive(Debug)]
+pub struct Outpost {
+    /// The database.
+    pub store: Store,
+    /// The backends.
+    pub spawners: Registry,
+    /// The hubs and how they are called.
+    pub hubs: Hubs,
+    /// The hubs' passwords.
+    pub auth: Auth,
+    /// The configuration that is in force.
+    pub config: ArcSwap<Config>,
+    /// The rows, in memory.
+    pub view: View,
+    /// Flavor updates that are due.
+    pub flavor_updates: FlavorUpdates,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The time.
+    pub clock: Clock,
+    /// The name of this Outpost in the rows that it drives.
+    pub instance: Arc<str>,
+    /// Whether the rows were read.
+    pub loaded: watch::Sender<bool>,
+    /// All background work, so that an end can wait for it.
+    pub tracker: TaskTracker,
+    /// Ends what is still running when the time for a gentle end is over.
+    pub abort: CancellationToken,
+}
+
+/// The answer to a poll.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Polled {
+    /// `None`: it runs, or nobody knows better. Else its exit code.
+    pub status: Option<i32>,
+    /// Its last log lines, if they were asked for.
+    pub logs: Vec<String>,
+}
+
+/// How many log lines a hub gets.
+const LOG_LINES: usize = 200;
+
+impl Outpost {
+    /// What is known about a server. A poll never fails: what cannot be known is "running".
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] only.
+    pub async fn poll(&self, id: &ServerId, collect_logs: bool, auth_state: AuthState) -> Result<Polled> {
+        let entry = match self.find(id).await {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return Err(Error::NotFound),
+            Err(error) => {
+                tracing::warn!(error = %error, cause = error.cause(), "a poll was answered with \"running\", since the database does not answer");
+                return Ok(Polled { status: None, logs: Vec::new() });
+            }
+        };
+        entry.touch(self.clock.now());
+        if !auth_state.is_empty() {
+            entry.set_auth_state(auth_state);
+        }
+        // A code that nobody can know is 0 on the wire, as with the Python service.
+        let status = entry.state().server.exit.as_ref().map(|exit| exit.code.unwrap_or(0));
+        let logs = if collect_logs { self.logs(&entry).await } else { Vec::new() };
+        Ok(Polled { status, logs })
+    }
+
+    /// All servers of a hub, the oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] while the rows were not read yet.
+    pub fn list(&self, hub: &str) -> Result<Vec<Server>> {
+        self.ensure_loaded()?;
+        Ok(self.view.of_hub(hub))
+    }
+
+    /// The flavors of a hub with their use: none are defined, which allows everything.
+    #[must_use]
+    pub fn flavors(&self, _hub: &str) -> Map<String, Value> {
+        Map::new()
+    }
+
+    /// The credits of a hub: none are defined.
+    #[must_use]
+    pub fn credits(&self, _hub: &str) -> Map<String, Value> {
+        Map::new()
+    }
+
+    /// Why this Outpost cannot work just now; empty: it can.
+    pub async fn unready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if let Err(error) = self.store.ping().await {
+            reasons.push(format!("the database does not answer ({})", error.cause().unwrap_or_default()));
+        } else if !*self.loaded.borrow() {
+            reasons.push("the servers were not read from the database yet".to_owned());
+        }
+        if self.metrics.configuration_stale.get() != 0 {
+            reasons.push("the configuration file has a mistake; the last good one is in force".to_owned());
+        }
+        reasons
+    }
+
+    /// A server by its identity: in memory, or in the database where another Outpost may have made it.
+    async fn find(&self, id: &ServerId) -> Result<Option<Arc<Entry>>> {
+        if let Some(entry) = self.view.get(id) {
+            return Ok(Some(entry));
+        }
+        if *self.loaded.borrow() && !self.store.is_shared() {
+            return Ok(None);
+        }
+        Ok(self.store.find_server(id).await?.map(|server| self.view.merge(server)))
+    }
+
+    /// The last log lines; a log that cannot be read has none.
+    async fn logs(&self, entry: &Entry) -> Vec<String> {
+        let handle = entry.state().server.handle.clone();
+        let Some(spawner) = self.spawners.get(&handle.spawner) else { return Vec::new() };
+        spawner.logs(&entry.uid, &handle, LOG_LINES).await.unwrap_or_else(|error| {
+            tracing::warn!(server.uid = %entry.uid, error = %error, cause = error.cause(), "the log of a server cannot be read");
+            Vec::new()
+        })
+    }
+
+    fn ensure_loaded(&self) -> Result<()> {
+        if *self.loaded.borrow() {
+            return Ok(());
+        }
+        Err(Error::Unavailable {
+            message: "Outpost is starting and has not reached its database yet. Please try again in a minute.",
+            cause: "the servers were not read yet".to_owned(),
+        })
+    }
+}

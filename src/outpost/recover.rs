@@ -1,0 +1,172 @@
+//! Recover: after a start of Outpost, and whenever somebody else moved a row.
+
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+
+use super::{Entry, Outpost};
+use crate::error::{Error, Result};
+use crate::model::{Launch, Phase, Server};
+use crate::spawner::Status;
+use crate::store::Advance;
+
+/// An Outpost that was not seen for this long has its servers taken over.
+const ABSENT_AFTER: TimeDelta = TimeDelta::seconds(30);
+
+impl Outpost {
+    /// Reads all rows and goes on with what was under way. Nothing is started twice: backends find what is there.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn load(self: &Arc<Self>) -> Result<()> {
+        self.store.heartbeat(&self.instance).await?;
+        self.auth.update(self.store.passwords().await?);
+        for hub in self.store.hubs().await? {
+            match self.hubs.get(&hub.name) {
+                Ok(known) => known.pin(hub.api_url.as_deref()),
+                Err(mistake) => tracing::error!(hub.name = ?hub.name, mistake, "this hub cannot be called"),
+            }
+        }
+        for server in self.store.servers().await? {
+            let server = self.adopt(server).await?;
+            let entry = self.view.merge(server);
+            self.resume(&entry);
+        }
+        self.metrics.servers.set(i64::try_from(self.view.len()).unwrap_or(i64::MAX));
+        self.loaded.send_replace(true);
+        tracing::info!(servers = self.view.len(), "the servers were read from the database");
+        Ok(())
+    }
+
+    /// In a database that belongs to this machine every row is this Outpost's.
+    async fn adopt(&self, mut server: Server) -> Result<Server> {
+        if !self.store.is_shared() && server.owner != self.instance {
+            let owner = Advance::Owner(&self.instance);
+            if let Some(generation) = self.store.advance(&server.uid, server.generation, &owner).await? {
+                server.owner = self.instance.clone();
+                server.generation = generation;
+            }
+        }
+        Ok(server)
+    }
+
+    /// Takes over rows that somebody else moved: the command line, or another Outpost.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn refresh(self: &Arc<Self>, since: chrono::DateTime<chrono::Utc>) -> Result<()> {
+        let (moved, left) = self.store.changes(since).await?;
+        for uid in left {
+            let Some(entry) = self.view.by_uid(&uid) else { continue };
+            // Whoever drives it here is about to take it out.
+            if entry.driving.try_lock().is_ok() {
+                if let Some(ended) = self.store.ended(&uid).await?.filter(|ended| ended.outcome == "failed") {
+                    let reason = ended.reason.unwrap_or_else(|| "The server could not be started.".to_owned());
+                    entry.change(|state| state.failure = Some(Error::failed(reason)));
+                }
+                self.view.remove(&entry);
+            }
+        }
+        for server in moved {
+            let before = self.view.by_uid(&server.uid).map(|entry| entry.state().server.phase);
+            let (uid, stopping) = (server.uid.clone(), server.phase == Phase::Stopping);
+            let entry = self.view.merge(server);
+            // A row that was read before its own removal is not to come back.
+            if before.is_none() && self.store.ended(&uid).await?.is_some() {
+                self.view.remove(&entry);
+                continue;
+            }
+            if stopping && before.is_some_and(|phase| phase != Phase::Stopping) && self.drives(&entry) {
+                let (this, before) = (self.clone(), before.unwrap_or(Phase::Running));
+                self.tracker.spawn(this.finish_stop(entry, before));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over the servers of Outposts that are gone, where the backend can be driven from here.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn take_over(self: &Arc<Self>) -> Result<()> {
+        let foreign: Vec<_> =
+            self.view.all().into_iter().filter(|entry| entry.state().server.owner != self.instance).collect();
+        if foreign.is_empty() {
+            return Ok(());
+        }
+        let alive = self.store.instances(self.clock.now() - ABSENT_AFTER).await?;
+        for entry in foreign {
+            let server = entry.state().server.clone();
+            let shared = self.spawners.get(&server.handle.spawner).is_some_and(|spawner| spawner.shared());
+            if !shared || alive.iter().any(|instance| **instance == *server.owner) {
+                continue;
+            }
+            let owner = Advance::Owner(&self.instance);
+            if let Some(generation) = self.store.advance(&server.uid, server.generation, &owner).await? {
+                tracing::info!(server.uid = %server.uid, from = ?server.owner, "taking over a server of an Outpost that is gone");
+                entry.change(|state| {
+                    state.server.owner = self.instance.clone();
+                    state.server.generation = generation;
+                });
+                self.resume(&entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with a server from wherever it is.
+    fn resume(self: &Arc<Self>, entry: &Arc<Entry>) {
+        let server = entry.state().server.clone();
+        if server.owner != self.instance {
+            return;
+        }
+        let (this, entry) = (self.clone(), entry.clone());
+        match server.phase {
+            Phase::Starting => drop(self.tracker.spawn(async move { this.resume_start(entry, server).await })),
+            Phase::Stopping => drop(self.tracker.spawn(this.finish_stop(entry, Phase::Running))),
+            Phase::Running => drop(self.tracker.spawn(async move { this.look_at(&entry).await })),
+            Phase::Ended => {}
+        }
+    }
+
+    async fn resume_start(self: Arc<Self>, entry: Arc<Entry>, server: Server) {
+        let hub = match self.hubs.get(&server.id.hub) {
+            Ok(hub) => hub,
+            Err(mistake) => return tracing::error!(hub.name = ?server.id.hub, mistake, "a start cannot go on"),
+        };
+        let request = match self.store.stored_request(&server.uid).await {
+            Ok(Some(request)) => request,
+            Ok(None) => return,
+            Err(error) => {
+                return tracing::error!(server.uid = %server.uid, cause = error.cause(), "a start cannot go on");
+            }
+        };
+        tracing::info!(server.uid = %server.uid, hub.name = ?server.id.hub, server.name = ?server.id.name, "going on with a start that was under way");
+        if request.had_certificates && self.is_absent(&server).await {
+            let error = Error::failed(
+                "Outpost was restarted while this server was starting. Its certificates are kept in memory only, so please \
+                 start it again.",
+            );
+            let callbacks = hub.callbacks(&request.env);
+            return self.fail(&entry, hub, callbacks, error).await;
+        }
+        let launch = Launch {
+            uid: server.uid,
+            id: server.id,
+            user: server.user,
+            user_id: server.user_id,
+            environment: request.env,
+            options: request.options,
+            certificates: None,
+            auth_state: [].into(),
+        };
+        self.drive(entry, hub, launch).await;
+    }
+
+    async fn is_absent(&self, server: &Server) -> bool {
+        match self.spawners.get(&server.handle.spawner) {
+            Some(spawner) => matches!(spawner.status(&server.uid, &server.handle).await, Ok(Status::Absent)),
+            None => false,
+        }
+    }
+}

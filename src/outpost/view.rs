@@ -1,0 +1,252 @@
+//! The rows in memory: what polls and lists are answered from, and where requests wait for a start or a stop.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use chrono::{DateTime, Utc};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, Result};
+use crate::model::{AuthState, Phase, Server, ServerId, Uid};
+
+/// One server.
+#[derive(Debug)]
+pub struct Entry {
+    /// Outpost's identifier.
+    pub uid: Uid,
+    /// The hub's identifier.
+    pub id: ServerId,
+    /// Cancels the start.
+    pub cancel: CancellationToken,
+    /// Held by whoever talks to the backend about this server: one at a time.
+    pub driving: tokio::sync::Mutex<()>,
+    state: watch::Sender<State>,
+    auth_state: Mutex<AuthState>,
+    /// When the hub last asked, in microseconds; 0: not since the last time that was written down.
+    asked: AtomicI64,
+}
+
+/// What is known about a server.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The row.
+    pub server: Server,
+    /// Whether the row is in the database.
+    pub stored: bool,
+    /// Another Outpost stored a server with this identity first.
+    pub superseded: bool,
+    /// Why its start failed.
+    pub failure: Option<Error>,
+    /// Nothing of it is left.
+    pub gone: bool,
+}
+
+impl Entry {
+    /// A server; `stored`: its row is in the database.
+    #[must_use]
+    pub fn new(server: Server, stored: bool) -> Self {
+        Self {
+            uid: server.uid.clone(),
+            id: server.id.clone(),
+            cancel: CancellationToken::new(),
+            driving: tokio::sync::Mutex::new(()),
+            state: watch::Sender::new(State { server, stored, superseded: false, failure: None, gone: false }),
+            auth_state: Mutex::default(),
+            asked: AtomicI64::new(0),
+        }
+    }
+
+    /// What is known now.
+    pub fn state(&self) -> watch::Ref<'_, State> {
+        self.state.borrow()
+    }
+
+    /// Changes what is known and wakes everybody who waits for it.
+    pub fn change(&self, change: impl FnOnce(&mut State)) {
+        self.state.send_modify(change);
+    }
+
+    /// Moves to `phase` unless that is no legal move from where the server is. Says whether it moved.
+    pub fn move_to(&self, phase: Phase, change: impl FnOnce(&mut Server)) -> bool {
+        self.state.send_if_modified(|state| {
+            let legal = state.server.phase.may_become(phase) && !state.gone;
+            if legal {
+                state.server.phase = phase;
+                change(&mut state.server);
+            }
+            legal
+        })
+    }
+
+    /// Waits until a row with this identity is in the database, ours or one that was faster.
+    ///
+    /// # Errors
+    /// Why it could not be stored.
+    pub async fn stored(&self) -> Result<()> {
+        let state = self.wait(|state| state.stored || state.superseded || state.failure.is_some() || state.gone).await;
+        if state.stored || state.superseded { Ok(()) } else { Err(state.failure.unwrap_or(Error::Cancelled)) }
+    }
+
+    /// Waits until the start is decided and gives the address.
+    ///
+    /// # Errors
+    /// Why the start failed.
+    pub async fn started(&self) -> Result<Arc<str>> {
+        let state =
+            self.wait(|state| state.failure.is_some() || state.gone || state.server.phase != Phase::Starting).await;
+        match state {
+            State { failure: Some(failure), .. } => Err(failure),
+            State { gone: false, server: Server { phase: Phase::Running, address, .. }, .. } => Ok(address),
+            State { gone: false, server: Server { phase: Phase::Ended, exit, .. }, .. } => Err(Error::failed(format!(
+                "This server has ended already{} Please start it again.",
+                exit.map(|exit| format!(": {}", exit.reason)).unwrap_or_else(|| ".".to_owned())
+            ))),
+            _ => Err(Error::Cancelled),
+        }
+    }
+
+    /// Waits until nothing of the server is left.
+    pub async fn gone(&self) {
+        self.wait(|state| state.gone).await;
+    }
+
+    async fn wait(&self, until: impl FnMut(&State) -> bool) -> State {
+        let mut receiver = self.state.subscribe();
+        // The sender lives as long as this entry, so that waiting cannot fail.
+        match receiver.wait_for(until).await {
+            Ok(state) => state.clone(),
+            Err(_) => self.state.borrow().clone(),
+        }
+    }
+
+    /// Notes that the hub asked.
+    pub fn touch(&self, now: DateTime<Utc>) {
+        self.asked.store(now.timestamp_micros(), Ordering::Relaxed);
+    }
+
+    /// When the hub last asked, if that was not written down yet; it counts as written down from now on.
+    pub fn take_touched(&self) -> Option<DateTime<Utc>> {
+        let asked = DateTime::from_timestamp_micros(self.asked.swap(0, Ordering::Relaxed))
+            .filter(|at| at.timestamp_micros() != 0)?;
+        self.state.send_if_modified(|state| {
+            state.server.last_update = asked;
+            false
+        });
+        Some(asked)
+    }
+
+    /// Renews the hub's authentication state of the user.
+    pub fn set_auth_state(&self, auth_state: AuthState) {
+        *self.auth_state.lock().unwrap_or_else(PoisonError::into_inner) = auth_state;
+    }
+
+    /// The row, with the last question of the hub.
+    #[must_use]
+    pub fn server(&self) -> Server {
+        let mut server = self.state.borrow().server.clone();
+        let asked = self.asked.load(Ordering::Relaxed);
+        if let Some(asked) = DateTime::from_timestamp_micros(asked).filter(|_| asked != 0) {
+            server.last_update = asked;
+        }
+        server
+    }
+}
+
+/// All servers.
+#[derive(Debug, Default)]
+pub struct View {
+    servers: RwLock<Maps>,
+}
+
+#[derive(Debug, Default)]
+struct Maps {
+    by_id: HashMap<ServerId, Arc<Entry>>,
+    by_uid: HashMap<Uid, Arc<Entry>>,
+}
+
+impl View {
+    /// The server with this identity.
+    #[must_use]
+    pub fn get(&self, id: &ServerId) -> Option<Arc<Entry>> {
+        self.servers.read().unwrap_or_else(PoisonError::into_inner).by_id.get(id).cloned()
+    }
+
+    /// The server with this identifier.
+    #[must_use]
+    pub fn by_uid(&self, uid: &Uid) -> Option<Arc<Entry>> {
+        self.servers.read().unwrap_or_else(PoisonError::into_inner).by_uid.get(uid).cloned()
+    }
+
+    /// Puts a server in unless there is one with its identity, which is the error.
+    ///
+    /// # Errors
+    /// The server that is there.
+    pub fn reserve(&self, entry: Arc<Entry>) -> Result<(), Arc<Entry>> {
+        let mut servers = self.servers.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(existing) = servers.by_id.get(&entry.id) {
+            return Err(existing.clone());
+        }
+        servers.by_uid.insert(entry.uid.clone(), entry.clone());
+        servers.by_id.insert(entry.id.clone(), entry);
+        Ok(())
+    }
+
+    /// Takes a server out; those who wait for its end wake up.
+    pub fn remove(&self, entry: &Entry) {
+        let mut servers = self.servers.write().unwrap_or_else(PoisonError::into_inner);
+        if servers.by_uid.remove(&entry.uid).is_some() {
+            servers.by_id.remove(&entry.id);
+        }
+        drop(servers);
+        entry.change(|state| state.gone = true);
+    }
+
+    /// Takes over a row of the database where it is newer than what is known, and gives the entry.
+    pub fn merge(&self, server: Server) -> Arc<Entry> {
+        let entry = Arc::new(Entry::new(server.clone(), true));
+        match self.reserve(entry.clone()) {
+            Ok(()) => entry,
+            Err(existing) if existing.uid == server.uid => {
+                if existing.state().server.generation < server.generation {
+                    existing.change(|state| state.server = server);
+                }
+                existing
+            }
+            // The one before left without our notice: another Outpost removed it.
+            Err(existing) if existing.state().stored => {
+                self.remove(&existing);
+                self.merge(server)
+            }
+            Err(existing) => existing,
+        }
+    }
+
+    /// All servers of a hub, the oldest first.
+    #[must_use]
+    pub fn of_hub(&self, hub: &str) -> Vec<Server> {
+        let mut servers: Vec<Server> =
+            self.all().iter().filter(|entry| &*entry.id.hub == hub).map(|entry| entry.server()).collect();
+        servers.sort_by(|a, b| (a.start_date, &a.uid).cmp(&(b.start_date, &b.uid)));
+        servers
+    }
+
+    /// All servers, in no order.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Entry>> {
+        self.servers.read().unwrap_or_else(PoisonError::into_inner).by_uid.values().cloned().collect()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.servers.read().unwrap_or_else(PoisonError::into_inner).by_uid.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

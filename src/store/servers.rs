@@ -1,0 +1,402 @@
+//! Servers and their history.
+
+use std::sync::atomic::Ordering;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::{BeginWrite as _, Db, Store, on};
+use crate::error::{Error, Result};
+use crate::model::{Exit, Handle, Phase, Server, ServerId, StoredRequest, Uid};
+
+/// A move of a row, from the generation that the caller knows.
+#[derive(Clone, Debug)]
+pub enum Advance<'a> {
+    /// The start is done.
+    Running {
+        /// `host:port`, or empty.
+        address: &'a str,
+    },
+    /// The server ended by itself.
+    Ended(&'a Exit),
+    /// The server is to be stopped.
+    Stopping,
+    /// Another Outpost takes the row over in the phase that it is in.
+    Owner(&'a str),
+}
+
+/// Why a server left.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Outcome {
+    /// `stopped`, `failed` (it never ran), `cancelled` (stopped while it started) or `lost` (nobody knows).
+    pub kind: &'static str,
+    /// A sentence, without secrets.
+    pub reason: Option<String>,
+}
+
+/// A row of the history.
+#[derive(Clone, Debug, sqlx::FromRow)]
+#[expect(missing_docs, reason = "the columns, described in the migration")]
+pub struct Ended {
+    pub uid: String,
+    pub hub: String,
+    pub name: String,
+    pub start_id: String,
+    pub username: String,
+    pub outcome: String,
+    pub exit_code: Option<i64>,
+    pub reason: Option<String>,
+    pub start_date: DateTime<Utc>,
+    pub ended_at: DateTime<Utc>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    uid: String,
+    hub: String,
+    name: String,
+    start_id: String,
+    username: String,
+    user_id: i64,
+    flavor: Option<String>,
+    phase: String,
+    generation: i64,
+    owner: String,
+    handle: String,
+    asynchronous: bool,
+    address: String,
+    exit_code: Option<i64>,
+    exit_reason: Option<String>,
+    start_date: DateTime<Utc>,
+    end_date: Option<DateTime<Utc>>,
+    last_update: DateTime<Utc>,
+}
+
+/// The columns of [`Row`]; sqlx takes constants only, hence a macro.
+macro_rules! select_servers {
+    ($rest:literal) => {
+        concat!(
+            "SELECT uid, hub, name, start_id, username, user_id, flavor, phase, generation, owner, handle, asynchronous, \
+             address, exit_code, exit_reason, start_date, end_date, last_update FROM servers ",
+            $rest
+        )
+    };
+}
+
+impl Store {
+    /// Inserts the row of a server that is about to start. `false`: there is one with this identity already.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn insert_server(&self, server: &Server, request: &StoredRequest) -> Result<bool> {
+        const SQL: &str = "INSERT INTO servers (uid, hub, name, start_id, username, user_id, flavor, phase, generation, owner, \
+             handle, request, asynchronous, address, start_date, end_date, last_update, changed_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
+             ON CONFLICT (hub, name, start_id) DO NOTHING";
+        let handle = self.ring.encrypt(&json(&server.handle)?);
+        let request = self.ring.encrypt(&json(request)?);
+        self.timed("insert_server", async {
+            let result = on!(&self.db, |pool| {
+                sqlx::query(SQL)
+                    .bind(server.uid.as_str())
+                    .bind(&*server.id.hub)
+                    .bind(&*server.id.name)
+                    .bind(&*server.id.start_id)
+                    .bind(&*server.user)
+                    .bind(server.user_id)
+                    .bind(server.flavor.as_deref())
+                    .bind(server.phase.as_str())
+                    .bind(server.generation)
+                    .bind(&*server.owner)
+                    .bind(&handle)
+                    .bind(&request)
+                    .bind(server.asynchronous)
+                    .bind(&*server.address)
+                    .bind(server.start_date)
+                    .bind(server.end_date)
+                    .bind(server.last_update)
+                    .bind(self.clock.now())
+                    .execute(pool)
+                    .await
+                    .map(|done| done.rows_affected())
+            })?;
+            Ok(result == 1)
+        })
+        .await
+    }
+
+    /// Moves a row. `None`: it is not in that generation any more.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn advance(&self, uid: &Uid, generation: i64, to: &Advance<'_>) -> Result<Option<i64>> {
+        const RUNNING: &str = "UPDATE servers SET phase = 'running', address = $4, generation = generation + 1, \
+             changed_at = $3 WHERE uid = $1 AND generation = $2 RETURNING generation";
+        const ENDED: &str = "UPDATE servers SET phase = 'ended', exit_code = $4, exit_reason = $5, \
+             generation = generation + 1, changed_at = $3 WHERE uid = $1 AND generation = $2 RETURNING generation";
+        const STOPPING: &str = "UPDATE servers SET phase = 'stopping', generation = generation + 1, changed_at = $3 \
+             WHERE uid = $1 AND generation = $2 RETURNING generation";
+        const OWNER: &str = "UPDATE servers SET owner = $4, generation = generation + 1, changed_at = $3 \
+             WHERE uid = $1 AND generation = $2 RETURNING generation";
+        let now = self.clock.now();
+        self.timed("advance", async {
+            on!(&self.db, |pool| {
+                let query = match to {
+                    Advance::Running { address } => {
+                        sqlx::query_scalar(RUNNING).bind(uid.as_str()).bind(generation).bind(now).bind(*address)
+                    }
+                    Advance::Ended(exit) => sqlx::query_scalar(ENDED)
+                        .bind(uid.as_str())
+                        .bind(generation)
+                        .bind(now)
+                        .bind(exit.code.map(i64::from))
+                        .bind(exit.reason.as_str()),
+                    Advance::Stopping => sqlx::query_scalar(STOPPING).bind(uid.as_str()).bind(generation).bind(now),
+                    Advance::Owner(owner) => {
+                        sqlx::query_scalar(OWNER).bind(uid.as_str()).bind(generation).bind(now).bind(*owner)
+                    }
+                };
+                Ok(query.fetch_optional(pool).await?)
+            })
+        })
+        .await
+    }
+
+    /// Moves a row to `stopping`, whatever its generation: what the command line does. `false`: there is no such row.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn request_stop(&self, uid: &Uid) -> Result<bool> {
+        const SQL: &str = "UPDATE servers SET phase = 'stopping', generation = generation + 1, changed_at = $2 \
+             WHERE uid = $1 AND phase <> 'stopping'";
+        let now = self.clock.now();
+        self.timed("request_stop", async {
+            let rows = on!(&self.db, |pool| {
+                sqlx::query(SQL).bind(uid.as_str()).bind(now).execute(pool).await.map(|done| done.rows_affected())
+            })?;
+            Ok(rows == 1)
+        })
+        .await
+    }
+
+    /// Removes a row and writes the history, in one transaction. A row that is gone already is fine.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn remove_server(&self, uid: &Uid, outcome: &Outcome) -> Result<()> {
+        const HISTORY: &str = "INSERT INTO history (uid, hub, name, start_id, username, user_id, flavor, outcome, exit_code, \
+             reason, start_date, ended_at) SELECT uid, hub, name, start_id, username, user_id, flavor, $2, exit_code, \
+             COALESCE($3, exit_reason), start_date, $4 FROM servers WHERE uid = $1 ON CONFLICT (uid) DO NOTHING";
+        const DELETE: &str = "DELETE FROM servers WHERE uid = $1";
+        let now = self.clock.now();
+        self.timed("remove_server", async {
+            on!(&self.db, |pool| {
+                let mut write = pool.begin_write().await?;
+                sqlx::query(HISTORY)
+                    .bind(uid.as_str())
+                    .bind(outcome.kind)
+                    .bind(outcome.reason.as_deref())
+                    .bind(now)
+                    .execute(&mut *write)
+                    .await?;
+                sqlx::query(DELETE).bind(uid.as_str()).execute(&mut *write).await?;
+                Ok(write.commit().await?)
+            })
+        })
+        .await
+    }
+
+    /// All rows, oldest first.
+    ///
+    /// # Errors
+    /// The database does not answer, or holds something that cannot be read.
+    pub async fn servers(&self) -> Result<Vec<Server>> {
+        const SQL: &str = select_servers!("ORDER BY start_date, uid");
+        let rows: Vec<Row> = self
+            .timed("servers", async { on!(&self.db, |pool| Ok(sqlx::query_as(SQL).fetch_all(pool).await?)) })
+            .await?;
+        rows.into_iter().map(|row| self.server(row)).collect()
+    }
+
+    /// One row by its identity.
+    ///
+    /// # Errors
+    /// The database does not answer, or holds something that cannot be read.
+    pub async fn find_server(&self, id: &ServerId) -> Result<Option<Server>> {
+        const SQL: &str = select_servers!("WHERE hub = $1 AND name = $2 AND start_id = $3");
+        let row: Option<Row> = self
+            .timed("find_server", async {
+                on!(&self.db, |pool| {
+                    let query = sqlx::query_as(SQL).bind(&*id.hub).bind(&*id.name).bind(&*id.start_id);
+                    Ok(query.fetch_optional(pool).await?)
+                })
+            })
+            .await?;
+        row.map(|row| self.server(row)).transpose()
+    }
+
+    /// The rows that moved since `since`, and the servers that left since then.
+    ///
+    /// # Errors
+    /// The database does not answer, or holds something that cannot be read.
+    pub async fn changes(&self, since: DateTime<Utc>) -> Result<(Vec<Server>, Vec<Uid>)> {
+        const CHANGED: &str = select_servers!("WHERE changed_at >= $1");
+        const LEFT: &str = "SELECT uid FROM history WHERE ended_at >= $1";
+        let (rows, left): (Vec<Row>, Vec<String>) = self
+            .timed("changes", async {
+                on!(&self.db, |pool| {
+                    let rows = sqlx::query_as(CHANGED).bind(since).fetch_all(pool).await?;
+                    Ok((rows, sqlx::query_scalar(LEFT).bind(since).fetch_all(pool).await?))
+                })
+            })
+            .await?;
+        let servers = rows.into_iter().map(|row| self.server(row)).collect::<Result<_>>()?;
+        Ok((servers, left.iter().filter_map(|uid| Uid::parse(uid)).collect()))
+    }
+
+    /// Whether another process may have written since the last call.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn changed_elsewhere(&self) -> Result<bool> {
+        let Db::Sqlite(pool) = &self.db else { return Ok(true) };
+        // Counts the commits of other connections only, and there is one connection here.
+        let version: i64 = sqlx::query_scalar("PRAGMA data_version").fetch_one(pool).await?;
+        Ok(self.data_version.swap(version, Ordering::Relaxed) != version)
+    }
+
+    /// The request that a server was started with.
+    ///
+    /// # Errors
+    /// The database does not answer, or the keys do not fit.
+    pub async fn stored_request(&self, uid: &Uid) -> Result<Option<StoredRequest>> {
+        const SQL: &str = "SELECT request FROM servers WHERE uid = $1";
+        let token: Option<String> = self
+            .timed("stored_request", async {
+                on!(&self.db, |pool| Ok(sqlx::query_scalar(SQL).bind(uid.as_str()).fetch_optional(pool).await?))
+            })
+            .await?;
+        token.map(|token| parse(&self.ring.decrypt(&token)?)).transpose()
+    }
+
+    /// Notes when hubs last asked about servers. Not a move: no generation changes.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn touch(&self, seen: &[(Uid, DateTime<Utc>)]) -> Result<()> {
+        const SQL: &str = "UPDATE servers SET last_update = $2 WHERE uid = $1";
+        self.timed("touch", async {
+            on!(&self.db, |pool| {
+                let mut write = pool.begin_write().await?;
+                for (uid, at) in seen {
+                    sqlx::query(SQL).bind(uid.as_str()).bind(at).execute(&mut *write).await?;
+                }
+                Ok(write.commit().await?)
+            })
+        })
+        .await
+    }
+
+    /// The last servers that ended, newest first.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn history(&self, limit: i64) -> Result<Vec<Ended>> {
+        const SQL: &str = "SELECT uid, hub, name, start_id, username, outcome, exit_code, reason, start_date, ended_at \
+             FROM history ORDER BY ended_at DESC, uid DESC LIMIT $1";
+        self.timed("history", async {
+            on!(&self.db, |pool| Ok(sqlx::query_as(SQL).bind(limit).fetch_all(pool).await?))
+        })
+        .await
+    }
+
+    /// How one server left; `None` if it did not.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn ended(&self, uid: &Uid) -> Result<Option<Ended>> {
+        const SQL: &str = "SELECT uid, hub, name, start_id, username, outcome, exit_code, reason, start_date, ended_at \
+             FROM history WHERE uid = $1";
+        self.timed("ended", async {
+            on!(&self.db, |pool| Ok(sqlx::query_as(SQL).bind(uid.as_str()).fetch_optional(pool).await?))
+        })
+        .await
+    }
+
+    /// Forgets the history before `before`; says how many rows went.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn prune_history(&self, before: DateTime<Utc>) -> Result<u64> {
+        const SQL: &str = "DELETE FROM history WHERE ended_at < $1";
+        self.timed("prune_history", async {
+            on!(&self.db, |pool| Ok(sqlx::query(SQL).bind(before).execute(pool).await?.rows_affected()))
+        })
+        .await
+    }
+
+    /// Encrypts everything with the newest key; says how many rows were changed. Running Outposts are not disturbed as
+    /// long as they have both keys.
+    ///
+    /// # Errors
+    /// The database does not answer, or a value cannot be read with any key; what was done until then stays.
+    pub async fn rotate_keys(&self) -> Result<u64> {
+        const SELECT: &str = "SELECT uid, request, handle FROM servers";
+        const UPDATE: &str = "UPDATE servers SET request = $2, handle = $3 WHERE uid = $1 AND request = $4";
+        const META: &str = "UPDATE meta SET value = $1 WHERE key = 'key_check'";
+        let rows: Vec<(String, String, String)> =
+            on!(&self.db, |pool| sqlx::query_as(SELECT).fetch_all(pool).await).map_err(Error::from)?;
+        let mut changed = 0;
+        for (uid, request, handle) in rows {
+            if self.ring.is_current(&request) && self.ring.is_current(&handle) {
+                continue;
+            }
+            let new_request = self.ring.encrypt(&self.ring.decrypt(&request)?);
+            let new_handle = self.ring.encrypt(&self.ring.decrypt(&handle)?);
+            changed += on!(&self.db, |pool| {
+                let query = sqlx::query(UPDATE).bind(&uid).bind(&new_request).bind(&new_handle).bind(&request);
+                query.execute(pool).await.map(|done| done.rows_affected())
+            })?;
+        }
+        let check = self.ring.encrypt("outpost");
+        on!(&self.db, |pool| sqlx::query(META).bind(&check).execute(pool).await.map(drop))?;
+        Ok(changed)
+    }
+
+    fn server(&self, row: Row) -> Result<Server> {
+        let unreadable =
+            |what: &str| Error::internal(format!("server {}: the database holds an unknown {what}", row.uid));
+        let phase = Phase::parse(&row.phase).ok_or_else(|| unreadable("phase"))?;
+        Ok(Server {
+            uid: Uid::parse(&row.uid).ok_or_else(|| unreadable("uid"))?,
+            id: ServerId::new(&row.hub, &row.name, &row.start_id),
+            user_id: row.user_id,
+            user: row.username.into(),
+            flavor: row.flavor.map(Into::into),
+            phase,
+            generation: row.generation,
+            owner: row.owner.into(),
+            handle: parse::<Handle>(&self.ring.decrypt(&row.handle)?)?,
+            asynchronous: row.asynchronous,
+            address: row.address.into(),
+            exit: row.exit_reason.map(|reason| Exit {
+                code: row.exit_code.and_then(|code| i32::try_from(code).ok()),
+                early: false,
+                reason,
+            }),
+            start_date: row.start_date,
+            end_date: row.end_date,
+            last_update: row.last_update,
+        })
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(Error::internal)
+}
+
+fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
+    // The text is decrypted: an error must not repeat it.
+    let value: Value = serde_json::from_str(text).map_err(|_| Error::internal("a stored value is no JSON"))?;
+    serde_json::from_value(value).map_err(|_| Error::internal("a stored value has an unknown form"))
+}

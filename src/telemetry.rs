@@ -1,0 +1,76 @@
+//! Log lines. One reads alone and carries its facts as fields; what comes from a hub is quoted, and no secret is in it.
+
+use serde::Deserialize;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+
+/// `[log]`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives as of tracing's `EnvFilter` (`info,outpost::hub=debug`).
+    pub level: String,
+    /// `human` or `json`.
+    pub format: Format,
+}
+
+/// What a line looks like.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: Format::Human }
+    }
+}
+
+impl Settings {
+    /// Checks the level.
+    ///
+    /// # Errors
+    /// A sentence that names the key.
+    pub fn check(&self) -> Result<(), String> {
+        self.filter().map(drop)
+    }
+
+    fn filter(&self) -> Result<EnvFilter, String> {
+        EnvFilter::try_new(&self.level).map_err(|error| format!("level: `{}` is no log level: {error}", self.level))
+    }
+}
+
+/// Changes the level while Outpost runs.
+#[derive(Clone, Debug)]
+pub struct Level(reload::Handle<EnvFilter, Registry>);
+
+impl Level {
+    /// Takes over a level that was checked.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn set(&self, settings: &Settings) -> Result<(), String> {
+        self.0.reload(settings.filter()?).map_err(|error| format!("level: {error}"))
+    }
+}
+
+/// Begins to write log lines, to standard error.
+///
+/// # Errors
+/// A sentence: the level is none, or lines are being written already.
+pub fn init(settings: &Settings) -> Result<Level, String> {
+    let (filter, level) = reload::Layer::new(settings.filter()?);
+    let lines = tracing_subscriber::registry().with(filter);
+    let result = match settings.format {
+        Format::Human => lines.with(fmt::layer().with_writer(std::io::stderr).with_target(false)).try_init(),
+        Format::Json => lines.with(fmt::layer().json().with_writer(std::io::stderr).with_current_span(true)).try_init(),
+    };
+    result.map_err(|error| format!("log: {error}"))?;
+    Ok(Level(level))
+}
