@@ -19,8 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
+use axum::extract::MatchedPath;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
 use axum::routing::{get, post};
 use serde::Deserialize;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -129,6 +130,8 @@ async fn not_found() -> Response {
     error::detail(StatusCode::NOT_FOUND, "Not Found")
 }
 
-async fn method_not_allowed() -> Response {
-    error::detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed").into_response()
+async fn method_not_allowed(path: MatchedPath) -> Response {
+    let mut response = error::detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(observe::allowed(path.as_str())));
+    response
 }

@@ -23,7 +23,7 @@ pub use self::url::{base_url, is_below};
 use crate::config::Secret;
 use crate::error::Result;
 use crate::metrics::{CallLabels, Metrics};
-use crate::model::Environment;
+use crate::model::{Certificates, Environment};
 
 /// The most calls to one hub at once.
 const CALLS_AT_ONCE: usize = 16;
@@ -90,7 +90,9 @@ impl Settings {
             .map_or(Ok(()), |api_url| base_url(api_url).map(drop).map_err(|error| format!("api_url: {error}")))
     }
 
-    fn client(&self) -> Result<reqwest::Client, String> {
+    /// A client with these settings; with `certificates` it is also known by the server's own certificate and trusts the
+    /// hub's internal authorities: a hub with `internal_ssl` answers nobody else.
+    fn client(&self, certificates: Option<&Certificates>) -> Result<reqwest::Client, String> {
         #[expect(clippy::disallowed_methods, reason = "the one place that builds clients")]
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -106,6 +108,16 @@ impl Settings {
             let certificates = reqwest::Certificate::from_pem_bundle(&pem)
                 .map_err(|error| format!("ca_file: {} holds no PEM certificates: {error}", path.display()))?;
             builder = builder.tls_certs_merge(certificates);
+        }
+        if let Some(Certificates { keyfile, certfile, cafile, trust_bundles }) = certificates {
+            let pem = format!("{}\n{}", keyfile.expose_secret(), certfile.expose_secret());
+            let identity =
+                reqwest::Identity::from_pem(pem.as_bytes()).map_err(|_| "the server's certificate is no PEM text")?;
+            builder = builder.identity(identity);
+            for authority in trust_bundles.values().chain([cafile]) {
+                let authorities = reqwest::Certificate::from_pem_bundle(authority.expose_secret().as_bytes());
+                builder = builder.tls_certs_merge(authorities.map_err(|_| "a certificate authority is no PEM text")?);
+            }
         }
         builder.build().map_err(|error| format!("the HTTP client cannot be built: {error}"))
     }
@@ -151,6 +163,8 @@ pub struct Callbacks {
     pub tunnel: Option<Url>,
     /// For flavor updates, with its token.
     pub flavors: Option<(Url, SecretString)>,
+    /// The client to call with, if it has to be another than the hub's.
+    client: Option<reqwest::Client>,
 }
 
 /// What came of a call.
@@ -172,7 +186,7 @@ impl Hub {
     pub fn new(name: &str, settings: Settings, pinned: Option<&str>, metrics: Arc<Metrics>) -> Result<Self, String> {
         Ok(Self {
             name: name.into(),
-            client: settings.client()?,
+            client: settings.client(None)?,
             starts: Arc::new(Semaphore::new(settings.concurrent_starts)),
             calls: Semaphore::new(CALLS_AT_ONCE),
             pinned: RwLock::new(settings.api_url.as_deref().or(pinned).and_then(|text| base_url(text).ok())),
@@ -197,7 +211,7 @@ impl Hub {
     /// The callbacks of a server, as its environment names them. A URL that is not below the hub's API is left out, and
     /// the log says so.
     #[must_use]
-    pub fn callbacks(&self, environment: &Environment) -> Callbacks {
+    pub fn callbacks(&self, environment: &Environment, certificates: Option<&Certificates>) -> Callbacks {
         let Some(base) = self.api_url() else { return Callbacks::default() };
         let below = |variable: &str| {
             let text = environment.get(variable)?;
@@ -218,32 +232,48 @@ impl Hub {
             flavors: below("JUPYTERHUB_FLAVORS_UPDATE_URL")
                 .zip(secret("JUPYTERHUB_FLAVORS_UPDATE_TOKEN").or_else(configured)),
             token: token.unwrap_or_default(),
+            client: certificates.and_then(|certificates| {
+                let client = self.settings.client(Some(certificates));
+                client.inspect_err(|mistake| tracing::warn!(hub.name = ?self.name, mistake, "calls go without it")).ok()
+            }),
         }
     }
 
     /// Asks the hub to make its tunnel to `address` (`host:port`).
     pub async fn setup_tunnel(&self, callbacks: &Callbacks, address: &str) -> Called {
         match &callbacks.tunnel {
-            Some(url) => self.post("tunnel", url, &callbacks.token, &json!({ "service": address }), 5).await,
+            Some(url) => self.post("tunnel", callbacks, url, &callbacks.token, &json!({ "service": address }), 5).await,
             None => Called::Ok,
         }
     }
 
     /// Tells the hub how its flavors are used.
-    pub async fn update_flavors(&self, url: &Url, token: &SecretString, flavors: &Value) -> Called {
-        self.post("flavors", url, token, flavors, 4).await
+    pub async fn update_flavors(&self, callbacks: &Callbacks, flavors: &Value) -> Called {
+        match &callbacks.flavors {
+            Some((url, token)) => self.post("flavors", callbacks, url, token, flavors, 4).await,
+            None => Called::Ok,
+        }
     }
 
     /// Posts `body`, at most `tries` times with growing, jittered pauses. Never fails: it says what came of it, in the
     /// log and in the metrics too.
-    async fn post(&self, call: &'static str, url: &Url, token: &SecretString, body: &Value, tries: u32) -> Called {
+    async fn post(
+        &self,
+        call: &'static str,
+        callbacks: &Callbacks,
+        url: &Url,
+        token: &SecretString,
+        body: &Value,
+        tries: u32,
+    ) -> Called {
+        let client = callbacks.client.as_ref().unwrap_or(&self.client);
         let mut called = Called::Failed;
         for attempt in 0..tries {
             if attempt > 0 {
                 let pause = Duration::from_millis(250) * 3u32.pow(attempt - 1);
                 tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>())).await;
             }
-            called = self.post_once(call, url, token, body).await;
+            called = self.post_once(client, call, url, token, body).await;
             if called != Called::Failed {
                 break;
             }
@@ -257,7 +287,14 @@ impl Hub {
         called
     }
 
-    async fn post_once(&self, call: &'static str, url: &Url, token: &SecretString, body: &Value) -> Called {
+    async fn post_once(
+        &self,
+        client: &reqwest::Client,
+        call: &'static str,
+        url: &Url,
+        token: &SecretString,
+        body: &Value,
+    ) -> Called {
         let Ok(_permit) = self.calls.acquire().await else { return Called::Failed };
         let mut authorization = match reqwest::header::HeaderValue::try_from(format!("token {}", token.expose_secret()))
         {
@@ -266,7 +303,7 @@ impl Hub {
         };
         authorization.set_sensitive(true);
         let request =
-            self.client.post(url.clone()).header("Authorization", authorization).header("Accept", "application/json");
+            client.post(url.clone()).header("Authorization", authorization).header("Accept", "application/json");
         match request.json(body).send().await {
             Ok(response) if response.status().is_success() => Called::Ok,
             Ok(response) => {

@@ -39,20 +39,25 @@ pub(super) async fn observe(State(outpost): State<App>, request: Request, next: 
     response
 }
 
-/// The Python service knows no HEAD, and its `Allow` names none.
+/// The Python service knows no HEAD; axum answers one like a GET.
 pub(super) async fn no_head(request: Request, next: Next) -> Response {
-    let head = request.method() == Method::HEAD;
-    let mut response =
-        if head { detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed") } else { next.run(request).await };
-    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
-        let allow =
-            response.headers().get(header::ALLOW).and_then(|value| value.to_str().ok()).unwrap_or("GET").to_owned();
-        let allow: Vec<&str> = allow.split(',').filter(|method| *method != "HEAD").collect();
-        if let Ok(allow) = HeaderValue::try_from(allow.join(", ")) {
-            response.headers_mut().insert(header::ALLOW, allow);
-        }
+    if request.method() != Method::HEAD {
+        return next.run(request).await;
     }
+    let mut response = detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+    let allow = request.extensions().get::<MatchedPath>().map_or("", |path| allowed(path.as_str()));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
     response
+}
+
+/// The methods of a route.
+pub(super) fn allowed(pattern: &str) -> &'static str {
+    match route(pattern) {
+        "/services/{name}/{start_id}" => "DELETE, GET",
+        "/services" => "GET, POST",
+        "/userflavors" | "/usercredits" => "POST",
+        _ => "GET",
+    }
 }
 
 /// Methods and routes as labels: a fixed few, whatever a client sends.

@@ -77,7 +77,7 @@ impl Reporter {
 
     async fn send(&self, body: &Value, tries: u32) -> Called {
         match &self.callbacks.events {
-            Some(url) => self.hub.post("event", url, &self.callbacks.token, body, tries).await,
+            Some(url) => self.hub.post("event", &self.callbacks, url, &self.callbacks.token, body, tries).await,
             None => Called::Ok,
         }
     }

@@ -25,7 +25,7 @@ impl Outpost {
         let begun = Instant::now();
         let handle = entry.state().server.handle.clone();
         let asynchronous = entry.state().server.asynchronous;
-        let callbacks = hub.callbacks(&launch.environment);
+        let callbacks = hub.callbacks(&launch.environment, launch.certificates.as_ref());
         let (progress, lines) = Progress::channel();
         let (last_word, last) = oneshot::channel();
         let reporter = Reporter { hub: hub.clone(), callbacks: callbacks.clone(), clock: self.clock.clone() };
@@ -68,9 +68,11 @@ impl Outpost {
                     server.uid = %entry.uid, hub.name = ?entry.id.hub, server.name = ?entry.id.name,
                     error = %error, cause = error.cause(), "a server could not be started"
                 );
-                drop(progress);
                 self.start_failed(&entry, &error).await;
                 drop(driving);
+                // JupyterHub may end the page's stream before the last word reaches it, so that the reason goes ahead.
+                progress.say(99, error.to_string());
+                drop(progress);
                 // A synchronous start tells the reason in its answer.
                 if asynchronous {
                     let _ = last_word.send(failed(error));
@@ -240,7 +242,7 @@ impl Outpost {
     async fn report_end(self: &Arc<Self>, entry: &Arc<Entry>, exit: Exit) {
         let Ok(Some(StoredRequest { env, .. })) = self.store.stored_request(&entry.uid).await else { return };
         let Ok(hub) = self.hubs.get(&entry.id.hub) else { return };
-        let callbacks = hub.callbacks(&env);
+        let callbacks = hub.callbacks(&env, None);
         self.flavor_updates.due(self, &hub, &callbacks);
         if exit.code == Some(0) && !exit.early {
             return;
@@ -260,7 +262,7 @@ impl Outpost {
     pub(super) async fn callbacks(&self, entry: &Entry) -> Option<(Arc<Hub>, Callbacks)> {
         let hub = self.hubs.get(&entry.id.hub).ok()?;
         let request = self.store.stored_request(&entry.uid).await.ok()??;
-        let callbacks = hub.callbacks(&request.env);
+        let callbacks = hub.callbacks(&request.env, None);
         Some((hub, callbacks))
     }
 }

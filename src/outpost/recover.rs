@@ -147,7 +147,7 @@ impl Outpost {
                 "Outpost was restarted while this server was starting. Its certificates are kept in memory only, so please \
                  start it again.",
             );
-            let callbacks = hub.callbacks(&request.env);
+            let callbacks = hub.callbacks(&request.env, None);
             return self.fail(&entry, hub, callbacks, error).await;
         }
         let launch = Launch {

@@ -94,8 +94,12 @@ impl Entry {
     /// # Errors
     /// Why the start failed.
     pub async fn started(&self) -> Result<Arc<str>> {
-        let state =
-            self.wait(|state| state.failure.is_some() || state.gone || state.server.phase != Phase::Starting).await;
+        // One that is being removed is decided when it is gone: only then its reason is known for sure.
+        let state = self
+            .wait(|state| {
+                state.failure.is_some() || state.gone || matches!(state.server.phase, Phase::Running | Phase::Ended)
+            })
+            .await;
         match state {
             State { failure: Some(failure), .. } => Err(failure),
             State { gone: false, server: Server { phase: Phase::Running, address, .. }, .. } => Ok(address),

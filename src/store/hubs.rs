@@ -39,7 +39,7 @@ pub struct HubRow {
 /// A password of a hub.
 #[derive(Clone, Debug, Eq, PartialEq, sqlx::FromRow)]
 pub struct PasswordRow {
-    /// The row's id; newer ids are larger.
+    /// The row's id.
     pub id: String,
     /// The hub's name.
     pub hub: String,
@@ -64,7 +64,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn passwords(&self) -> Result<Vec<PasswordRow>> {
-        const SQL: &str = "SELECT id, hub, source, hash FROM hub_passwords ORDER BY hub, id";
+        const SQL: &str = "SELECT id, hub, source, hash FROM hub_passwords ORDER BY hub, created_at, id";
         self.timed("passwords", async { on!(&self.db, |pool| Ok(sqlx::query_as(SQL).fetch_all(pool).await?)) }).await
     }
 
@@ -129,7 +129,8 @@ impl Store {
     pub async fn add_password(&self, hub: &str, source: Source, hash: &str, keep: usize) -> Result<()> {
         const INSERT: &str =
             "INSERT INTO hub_passwords (id, hub, source, hash, created_at) VALUES ($1, $2, $3, $4, $5)";
-        const SELECT: &str = "SELECT id FROM hub_passwords WHERE hub = $1 AND source = $2 ORDER BY id DESC";
+        const SELECT: &str =
+            "SELECT id FROM hub_passwords WHERE hub = $1 AND source = $2 ORDER BY created_at DESC, id DESC";
         const DELETE: &str = "DELETE FROM hub_passwords WHERE id = $1";
         let now = self.clock.now();
         self.timed("add_password", async {

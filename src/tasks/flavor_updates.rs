@@ -72,13 +72,13 @@ impl FlavorUpdates {
 
 async fn send(outpost: &Arc<Outpost>, name: &str) {
     loop {
-        let Some((hub, Callbacks { flavors: Some((url, token)), .. })) = outpost.flavor_updates.target(name) else {
+        let Some((hub, callbacks)) = outpost.flavor_updates.target(name) else {
             return;
         };
         let flavors = Value::Object(outpost.flavors(name));
         tokio::select! {
             () = outpost.abort.cancelled() => return,
-            _ = hub.update_flavors(&url, &token, &flavors) => {}
+            _ = hub.update_flavors(&callbacks, &flavors) => {}
         }
         if !outpost.flavor_updates.next(name) {
             return;

@@ -1,0 +1,36 @@
+//! What tests share.
+
+pub mod database;
+pub mod fake_hub;
+pub mod server;
+
+use std::time::Duration;
+
+pub use database::{Kind, TestDb};
+pub use fake_hub::{Behaviour, FakeHub};
+pub use server::TestOutpost;
+
+/// The value of a variable that the test command sets. Without it a test is skipped, and says so; in CI nothing may be.
+pub fn provided(variable: &str, what: &str) -> Option<String> {
+    match std::env::var(variable) {
+        Ok(value) if !value.is_empty() => Some(value),
+        _ if std::env::var_os("CI").is_some() => {
+            panic!("{what} is needed: {variable} is not set, and nothing is skipped in CI")
+        }
+        _ => {
+            eprintln!("skipped: {what} is needed; tests/run sets {variable}");
+            None
+        }
+    }
+}
+
+/// Waits until `check` gives something.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut check: impl FnMut() -> F) -> T {
+    for _ in 0..600 {
+        if let Some(value) = check().await {
+            return value;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("in 30 s it never came true that {what}");
+}

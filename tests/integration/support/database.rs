@@ -1,0 +1,58 @@
+//! A fresh database of either kind.
+
+use std::sync::Arc;
+
+use outpost::clock::Clock;
+use outpost::metrics::Metrics;
+use outpost::store::{Ring, Store};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tempfile::TempDir;
+
+use super::provided;
+
+pub const KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+/// An empty database, gone with the value (a PostgreSQL database goes with its throw-away server).
+pub struct TestDb {
+    pub url: String,
+    _dir: Option<TempDir>,
+}
+
+impl TestDb {
+    /// `None`: there is no PostgreSQL here, and the test is skipped.
+    pub async fn new(kind: Kind) -> Option<Self> {
+        match kind {
+            Kind::Sqlite => {
+                let dir = tempfile::tempdir().unwrap();
+                Some(Self { url: format!("sqlite:{}", dir.path().join("test.sqlite").display()), _dir: Some(dir) })
+            }
+            Kind::Postgres => {
+                let server = provided("OUTPOST_TEST_POSTGRES_URL", "PostgreSQL")?;
+                let name = format!("test_{}", ulid::Ulid::generate().to_string().to_lowercase());
+                let mut connection = PgConnection::connect(&server).await.unwrap();
+                sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await.unwrap();
+                let mut url = url::Url::parse(&server).unwrap();
+                url.set_path(&name);
+                Some(Self { url: url.to_string(), _dir: None })
+            }
+        }
+    }
+
+    /// A store that nobody else uses, with its schema.
+    pub async fn store(&self, clock: Clock) -> Store {
+        let store = self.open(&[KEY], clock);
+        store.migrate().await.unwrap();
+        store
+    }
+
+    pub fn open(&self, keys: &[&str], clock: Clock) -> Store {
+        let ring = Ring::new(keys.iter().copied()).unwrap();
+        Store::open(&self.url, None, Some(3), ring, clock, Arc::new(Metrics::default())).unwrap()
+    }
+}
