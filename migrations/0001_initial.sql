@@ -31,7 +31,8 @@ CREATE TABLE hub_passwords (
 );
 CREATE INDEX hub_passwords_hub ON hub_passwords (hub);
 
--- Every server that exists, in whatever phase. `request` and `handle` are Fernet tokens of JSON.
+-- Every server, in whatever phase. `request` and `handle` are Fernet tokens of JSON. One that has left keeps its row as
+-- history, in the phase `gone` and without these secrets: so it leaves with one statement.
 CREATE TABLE servers (
     uid          TEXT PRIMARY KEY,
     hub          TEXT NOT NULL,
@@ -47,29 +48,16 @@ CREATE TABLE servers (
     request      TEXT NOT NULL,
     asynchronous BOOLEAN NOT NULL,
     address      TEXT NOT NULL,
+    -- How it ended by itself.
     exit_code    BIGINT,
     exit_reason  TEXT,
+    -- How it left.
+    outcome      TEXT,
     start_date   TIMESTAMPTZ NOT NULL,
     end_date     TIMESTAMPTZ,
     last_update  TIMESTAMPTZ NOT NULL,
+    -- When the row was last moved; of one that has left: when it left.
     changed_at   TIMESTAMPTZ NOT NULL
 );
-CREATE UNIQUE INDEX servers_identity ON servers (hub, name, start_id);
+CREATE UNIQUE INDEX servers_identity ON servers (hub, name, start_id) WHERE phase <> 'gone';
 CREATE INDEX servers_changed ON servers (changed_at);
-
--- Servers that ended, without secrets.
-CREATE TABLE history (
-    uid        TEXT PRIMARY KEY,
-    hub        TEXT NOT NULL,
-    name       TEXT NOT NULL,
-    start_id   TEXT NOT NULL,
-    username   TEXT NOT NULL,
-    user_id    BIGINT NOT NULL,
-    flavor     TEXT,
-    outcome    TEXT NOT NULL,
-    exit_code  BIGINT,
-    reason     TEXT,
-    start_date TIMESTAMPTZ NOT NULL,
-    ended_at   TIMESTAMPTZ NOT NULL
-);
-CREATE INDEX history_ended ON history (ended_at);

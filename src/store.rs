@@ -162,6 +162,8 @@ impl Store {
                 .acquire_timeout(ACQUIRE_TIMEOUT)
                 .idle_timeout(None)
                 .max_lifetime(None)
+                // A file does not go away; asking first would double the work.
+                .test_before_acquire(false)
                 .connect_lazy_with(options);
             Db::Sqlite(pool)
         } else {

@@ -19,8 +19,6 @@ pub enum Advance<'a> {
     },
     /// The server ended by itself.
     Ended(&'a Exit),
-    /// The server is to be stopped.
-    Stopping,
     /// Another Outpost takes the row over in the phase that it is in.
     Owner(&'a str),
 }
@@ -83,6 +81,17 @@ macro_rules! select_servers {
     };
 }
 
+/// The columns of [`Ended`].
+macro_rules! select_ended {
+    ($rest:literal) => {
+        concat!(
+            "SELECT uid, hub, name, start_id, username, outcome, exit_code, exit_reason AS reason, start_date, \
+             changed_at AS ended_at FROM servers WHERE phase = 'gone' ",
+            $rest
+        )
+    };
+}
+
 impl Store {
     /// Inserts the row of a server that is about to start. `false`: there is one with this identity already.
     ///
@@ -92,7 +101,7 @@ impl Store {
         const SQL: &str = "INSERT INTO servers (uid, hub, name, start_id, username, user_id, flavor, phase, generation, owner, \
              handle, request, asynchronous, address, start_date, end_date, last_update, changed_at) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
-             ON CONFLICT (hub, name, start_id) DO NOTHING";
+             ON CONFLICT (hub, name, start_id) WHERE phase <> 'gone' DO NOTHING";
         let handle = self.ring.encrypt(&json(&server.handle)?);
         let request = self.ring.encrypt(&json(request)?);
         self.timed("insert_server", async {
@@ -131,33 +140,26 @@ impl Store {
     /// The database does not answer.
     pub async fn advance(&self, uid: &Uid, generation: i64, to: &Advance<'_>) -> Result<Option<i64>> {
         const RUNNING: &str = "UPDATE servers SET phase = 'running', address = $4, generation = generation + 1, \
-             changed_at = $3 WHERE uid = $1 AND generation = $2 RETURNING generation";
+             changed_at = $3 WHERE uid = $1 AND generation = $2 AND phase <> 'gone'";
         const ENDED: &str = "UPDATE servers SET phase = 'ended', exit_code = $4, exit_reason = $5, \
-             generation = generation + 1, changed_at = $3 WHERE uid = $1 AND generation = $2 RETURNING generation";
-        const STOPPING: &str = "UPDATE servers SET phase = 'stopping', generation = generation + 1, changed_at = $3 \
-             WHERE uid = $1 AND generation = $2 RETURNING generation";
+             generation = generation + 1, changed_at = $3 WHERE uid = $1 AND generation = $2 AND phase <> 'gone'";
         const OWNER: &str = "UPDATE servers SET owner = $4, generation = generation + 1, changed_at = $3 \
-             WHERE uid = $1 AND generation = $2 RETURNING generation";
+             WHERE uid = $1 AND generation = $2 AND phase <> 'gone'";
         let now = self.clock.now();
         self.timed("advance", async {
-            on!(&self.db, |pool| {
-                let query = match to {
-                    Advance::Running { address } => {
-                        sqlx::query_scalar(RUNNING).bind(uid.as_str()).bind(generation).bind(now).bind(*address)
-                    }
-                    Advance::Ended(exit) => sqlx::query_scalar(ENDED)
-                        .bind(uid.as_str())
-                        .bind(generation)
-                        .bind(now)
-                        .bind(exit.code.map(i64::from))
-                        .bind(exit.reason.as_str()),
-                    Advance::Stopping => sqlx::query_scalar(STOPPING).bind(uid.as_str()).bind(generation).bind(now),
-                    Advance::Owner(owner) => {
-                        sqlx::query_scalar(OWNER).bind(uid.as_str()).bind(generation).bind(now).bind(*owner)
-                    }
+            let moved = on!(&self.db, |pool| {
+                let (sql, text) = match to {
+                    Advance::Running { address } => (RUNNING, *address),
+                    Advance::Owner(owner) => (OWNER, *owner),
+                    Advance::Ended(exit) => (ENDED, exit.reason.as_str()),
                 };
-                Ok(query.fetch_optional(pool).await?)
-            })
+                let mut query = sqlx::query(sql).bind(uid.as_str()).bind(generation).bind(now);
+                if let Advance::Ended(exit) = to {
+                    query = query.bind(exit.code.map(i64::from));
+                }
+                query.bind(text).execute(pool).await.map(|done| done.rows_affected())
+            })?;
+            Ok((moved == 1).then_some(generation + 1))
         })
         .await
     }
@@ -168,7 +170,7 @@ impl Store {
     /// The database does not answer.
     pub async fn request_stop(&self, uid: &Uid) -> Result<bool> {
         const SQL: &str = "UPDATE servers SET phase = 'stopping', generation = generation + 1, changed_at = $2 \
-             WHERE uid = $1 AND phase <> 'stopping'";
+             WHERE uid = $1 AND phase NOT IN ('stopping', 'gone')";
         let now = self.clock.now();
         self.timed("request_stop", async {
             let rows = on!(&self.db, |pool| {
@@ -179,39 +181,30 @@ impl Store {
         .await
     }
 
-    /// Removes a row and writes the history, in one transaction. A row that is gone already is fine.
+    /// A server has left: its row becomes history, without secrets. One that has left already is fine.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn remove_server(&self, uid: &Uid, outcome: &Outcome) -> Result<()> {
-        const HISTORY: &str = "INSERT INTO history (uid, hub, name, start_id, username, user_id, flavor, outcome, exit_code, \
-             reason, start_date, ended_at) SELECT uid, hub, name, start_id, username, user_id, flavor, $2, exit_code, \
-             COALESCE($3, exit_reason), start_date, $4 FROM servers WHERE uid = $1 ON CONFLICT (uid) DO NOTHING";
-        const DELETE: &str = "DELETE FROM servers WHERE uid = $1";
+        const SQL: &str = "UPDATE servers SET phase = 'gone', outcome = $2, exit_reason = COALESCE($3, exit_reason), \
+             request = '', handle = '', generation = generation + 1, changed_at = $4 WHERE uid = $1 AND phase <> 'gone'";
         let now = self.clock.now();
         self.timed("remove_server", async {
             on!(&self.db, |pool| {
-                let mut write = pool.begin_write().await?;
-                sqlx::query(HISTORY)
-                    .bind(uid.as_str())
-                    .bind(outcome.kind)
-                    .bind(outcome.reason.as_deref())
-                    .bind(now)
-                    .execute(&mut *write)
-                    .await?;
-                sqlx::query(DELETE).bind(uid.as_str()).execute(&mut *write).await?;
-                Ok(write.commit().await?)
+                let query =
+                    sqlx::query(SQL).bind(uid.as_str()).bind(outcome.kind).bind(outcome.reason.as_deref()).bind(now);
+                Ok(query.execute(pool).await.map(drop)?)
             })
         })
         .await
     }
 
-    /// All rows, oldest first.
+    /// All servers that have not left, oldest first.
     ///
     /// # Errors
     /// The database does not answer, or holds something that cannot be read.
     pub async fn servers(&self) -> Result<Vec<Server>> {
-        const SQL: &str = select_servers!("ORDER BY start_date, uid");
+        const SQL: &str = select_servers!("WHERE phase <> 'gone' ORDER BY start_date, uid");
         let rows: Vec<Row> = self
             .timed("servers", async { on!(&self.db, |pool| Ok(sqlx::query_as(SQL).fetch_all(pool).await?)) })
             .await?;
@@ -223,7 +216,7 @@ impl Store {
     /// # Errors
     /// The database does not answer, or holds something that cannot be read.
     pub async fn find_server(&self, id: &ServerId) -> Result<Option<Server>> {
-        const SQL: &str = select_servers!("WHERE hub = $1 AND name = $2 AND start_id = $3");
+        const SQL: &str = select_servers!("WHERE hub = $1 AND name = $2 AND start_id = $3 AND phase <> 'gone'");
         let row: Option<Row> = self
             .timed("find_server", async {
                 on!(&self.db, |pool| {
@@ -240,8 +233,8 @@ impl Store {
     /// # Errors
     /// The database does not answer, or holds something that cannot be read.
     pub async fn changes(&self, since: DateTime<Utc>) -> Result<(Vec<Server>, Vec<Uid>)> {
-        const CHANGED: &str = select_servers!("WHERE changed_at >= $1");
-        const LEFT: &str = "SELECT uid FROM history WHERE ended_at >= $1";
+        const CHANGED: &str = select_servers!("WHERE changed_at >= $1 AND phase <> 'gone'");
+        const LEFT: &str = "SELECT uid FROM servers WHERE changed_at >= $1 AND phase = 'gone'";
         let (rows, left): (Vec<Row>, Vec<String>) = self
             .timed("changes", async {
                 on!(&self.db, |pool| {
@@ -270,7 +263,7 @@ impl Store {
     /// # Errors
     /// The database does not answer, or the keys do not fit.
     pub async fn stored_request(&self, uid: &Uid) -> Result<Option<StoredRequest>> {
-        const SQL: &str = "SELECT request FROM servers WHERE uid = $1";
+        const SQL: &str = "SELECT request FROM servers WHERE uid = $1 AND phase <> 'gone'";
         let token: Option<String> = self
             .timed("stored_request", async {
                 on!(&self.db, |pool| Ok(sqlx::query_scalar(SQL).bind(uid.as_str()).fetch_optional(pool).await?))
@@ -302,8 +295,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn history(&self, limit: i64) -> Result<Vec<Ended>> {
-        const SQL: &str = "SELECT uid, hub, name, start_id, username, outcome, exit_code, reason, start_date, ended_at \
-             FROM history ORDER BY ended_at DESC, uid DESC LIMIT $1";
+        const SQL: &str = select_ended!("ORDER BY changed_at DESC, uid DESC LIMIT $1");
         self.timed("history", async {
             on!(&self.db, |pool| Ok(sqlx::query_as(SQL).bind(limit).fetch_all(pool).await?))
         })
@@ -315,8 +307,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn ended(&self, uid: &Uid) -> Result<Option<Ended>> {
-        const SQL: &str = "SELECT uid, hub, name, start_id, username, outcome, exit_code, reason, start_date, ended_at \
-             FROM history WHERE uid = $1";
+        const SQL: &str = select_ended!("AND uid = $1");
         self.timed("ended", async {
             on!(&self.db, |pool| Ok(sqlx::query_as(SQL).bind(uid.as_str()).fetch_optional(pool).await?))
         })
@@ -328,7 +319,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn prune_history(&self, before: DateTime<Utc>) -> Result<u64> {
-        const SQL: &str = "DELETE FROM history WHERE ended_at < $1";
+        const SQL: &str = "DELETE FROM servers WHERE phase = 'gone' AND changed_at < $1";
         self.timed("prune_history", async {
             on!(&self.db, |pool| Ok(sqlx::query(SQL).bind(before).execute(pool).await?.rows_affected()))
         })
@@ -341,7 +332,7 @@ impl Store {
     /// # Errors
     /// The database does not answer, or a value cannot be read with any key; what was done until then stays.
     pub async fn rotate_keys(&self) -> Result<u64> {
-        const SELECT: &str = "SELECT uid, request, handle FROM servers";
+        const SELECT: &str = "SELECT uid, request, handle FROM servers WHERE phase <> 'gone'";
         const UPDATE: &str = "UPDATE servers SET request = $2, handle = $3 WHERE uid = $1 AND request = $4";
         const META: &str = "UPDATE meta SET value = $1 WHERE key = 'key_check'";
         let rows: Vec<(String, String, String)> =

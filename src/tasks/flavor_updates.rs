@@ -32,11 +32,8 @@ impl FlavorUpdates {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The use of a hub's flavors changed. Nothing happens for a hub without a URL or a token for it.
+    /// The use of a hub's flavors changed. A hub without a URL or a token for it is not told.
     pub fn due(&self, outpost: &Arc<Outpost>, hub: &Arc<Hub>, callbacks: &Callbacks) {
-        if callbacks.flavors.is_none() {
-            return;
-        }
         let mut targets = self.lock();
         let target = targets.entry(hub.name.clone()).or_insert_with(|| Target {
             hub: hub.clone(),
@@ -44,13 +41,15 @@ impl FlavorUpdates {
             state: Due::No,
         });
         target.hub = hub.clone();
-        target.callbacks = callbacks.clone();
-        if target.state == Due::No {
-            target.state = Due::Sending;
-            let (outpost, name) = (outpost.clone(), hub.name.clone());
-            outpost.tracker.clone().spawn(async move { send(&outpost, &name).await });
-        } else {
-            target.state = Due::SendingAndAgain;
+        target.callbacks.clone_from(callbacks);
+        match target.state {
+            _ if callbacks.flavors.is_none() => {}
+            Due::No => {
+                target.state = Due::Sending;
+                let (outpost, name) = (outpost.clone(), hub.name.clone());
+                outpost.tracker.clone().spawn(async move { send(&outpost, &name).await });
+            }
+            Due::Sending | Due::SendingAndAgain => target.state = Due::SendingAndAgain,
         }
     }
 

@@ -187,7 +187,7 @@ async fn one_of_many_wins(#[case] kind: Kind) {
     let uid = store.servers().await.unwrap()[0].uid.clone();
     let moves = (0..40).map(|_| {
         let (store, uid) = (store.clone(), uid.clone());
-        tokio::spawn(async move { store.advance(&uid, 0, &Advance::Stopping).await.unwrap() })
+        tokio::spawn(async move { store.advance(&uid, 0, &Advance::Running { address: "h:1" }).await.unwrap() })
     });
     let mut moved = 0;
     for advance in moves.collect::<Vec<_>>() {
