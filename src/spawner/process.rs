@@ -24,12 +24,12 @@ pub mod supervisor;
 mod values;
 mod watch;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -42,7 +42,7 @@ use self::options::Options;
 pub use self::options::SENSITIVE_OPTIONS;
 use self::plan::Places;
 pub use self::settings::Settings;
-use self::starting::Slot;
+use self::starting::Slots;
 use self::state::{Record, Seen, Stage};
 pub use self::values::{AccountName, Argv, Bytes, Place, Ports, StartResponse, Text};
 use self::watch::Watched;
@@ -78,7 +78,7 @@ pub struct Process {
     context: Context,
     places: Places,
     cgroups: OnceLock<Option<PathBuf>>,
-    slots: Mutex<HashMap<Uid, Arc<Slot>>>,
+    slots: Slots,
     watched: Arc<Watched>,
 }
 
@@ -105,7 +105,7 @@ impl Process {
             settings: ArcSwap::from_pointee(Settings::default()),
             places,
             cgroups: OnceLock::new(),
-            slots: Mutex::default(),
+            slots: Slots::default(),
             watched: Arc::default(),
             context,
         });
@@ -160,21 +160,8 @@ impl Process {
         Handle { spawner: self.name.clone(), state: Value::Null }
     }
 
-    /// The identifiers of all directories of this backend.
-    fn directories(&self) -> io::Result<Vec<Uid>> {
-        let mut found = Vec::new();
-        for entry in fs::read_dir(self.places.servers())? {
-            if let Some(uid) = entry?.file_name().to_str().and_then(Uid::parse)
-                && self.places.server(&uid).spawner().as_deref() == Some(&*self.name)
-            {
-                found.push(uid);
-            }
-        }
-        Ok(found)
-    }
-
     fn find_again(&self) -> io::Result<()> {
-        for uid in self.directories()? {
+        for uid in directories(&self.places, &self.name)? {
             if let Ok(Seen::Record(record)) = self.places.server(&uid).look() {
                 self.note(&uid, &record);
             }
@@ -226,6 +213,19 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(Error::internal)
 }
 
+/// The identifiers of all directories of a backend.
+fn directories(places: &Places, spawner: &str) -> io::Result<BTreeSet<Uid>> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(places.servers())? {
+        if let Some(uid) = entry?.file_name().to_str().and_then(Uid::parse)
+            && places.server(&uid).spawner().as_deref() == Some(spawner)
+        {
+            found.insert(uid);
+        }
+    }
+    Ok(found)
+}
+
 fn exited(code: Option<i32>, reason: String, early: bool) -> Status {
     Status::Exited(Exit { code, reason, early })
 }
@@ -253,7 +253,9 @@ impl Spawner for Process {
             };
             return Ok(match record.stage {
                 Stage::Failed { message } => exited(None, message, true),
-                Stage::Exited { code, early: true } => exited(Some(code), sentences::ended_before_listening(code), true),
+                Stage::Exited { code, early: true } => {
+                    exited(Some(code), sentences::ended_before_listening(code), true)
+                }
                 Stage::Exited { code, early: false } => exited(Some(code), sentences::ended(code), false),
                 _ if record.is_of_another_boot() => exited(None, sentences::machine_restarted(), false),
                 Stage::Preparing if record.has_supervisor() => Status::Starting,
@@ -288,8 +290,10 @@ impl Spawner for Process {
 
     async fn list(&self) -> Result<Vec<Found>> {
         let instance = self.context.instance.clone();
-        let directories = self.directories().map_err(|error| Error::internal(format!("list of servers: {error}")))?;
-        let mut found: BTreeSet<_> = directories.into_iter().collect();
+        let (places, name) = (self.places.clone(), self.name.clone());
+        let mut found = blocking(move || directories(&places, &name))
+            .await?
+            .map_err(|error| Error::internal(format!("list of servers: {error}")))?;
         for uid in &found {
             if let Ok(Seen::Record(record)) = self.look(uid).await {
                 self.note(uid, &record);
@@ -302,6 +306,21 @@ impl Spawner for Process {
 
     fn shared(&self) -> bool {
         false
+    }
+
+    fn sensitive_options(&self) -> &'static [(&'static str, &'static str)] {
+        SENSITIVE_OPTIONS
+    }
+
+    fn start_response(&self, launch: &Launch, started: &Started) -> Result<String> {
+        let words = [
+            ("host", started.host.clone()),
+            ("port", started.port.to_string()),
+            ("name", launch.id.name.to_string()),
+            ("hub", launch.id.hub.to_string()),
+            ("user", launch.user.to_string()),
+        ];
+        self.settings.load().start_response.0.render(&words.into())
     }
 
     fn reconfigure(&self, settings: &SpawnerSettings) -> Result<(), String> {
@@ -323,9 +342,5 @@ impl Process {
             !matches!(dir.lock(), Ok(Some(_))) || proc::carriers(&instance).iter().any(|carrier| carrier.uid == uid)
         });
         Ok(if alive.await? { Status::Unknown } else { exited(None, sentences::record_lost(), false) })
-    }
-
-    fn slots(&self) -> std::sync::MutexGuard<'_, HashMap<Uid, Arc<Slot>>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

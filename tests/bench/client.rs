@@ -35,7 +35,8 @@ impl Connection {
 fn whole(buffer: &[u8]) -> Option<u16> {
     let end = buffer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let head = std::str::from_utf8(&buffer[..end]).unwrap();
-    let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned));
+    let length =
+        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned));
     let length: usize = length.map_or(0, |length| length.trim().parse().unwrap());
     (buffer.len() >= end + length).then(|| head[9..12].parse().unwrap())
 }
@@ -45,7 +46,9 @@ pub fn basic_auth(hub: &str, password: &str) -> String {
 }
 
 fn head(method: &str, path: &str, auth: &str, rest: &str) -> String {
-    format!("{method} {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: {auth}\r\nAccept: application/json\r\n{rest}\r\n")
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: {auth}\r\nAccept: application/json\r\n{rest}\r\n"
+    )
 }
 
 pub fn poll(auth: &str, name: &str, start_id: &str) -> Vec<u8> {

@@ -126,7 +126,9 @@ async fn cycles(outpost: &str, dir: &Path) {
         plain.push(commit(&bare, round).await / COMMITS_A_CYCLE as f64);
     }
     let ratio = median(whole.iter().zip(&plain).map(|(whole, plain)| whole / plain));
-    println!("start and stop, {CONNECTIONS} connections, in-memory backend on SQLite beside as many bare SQLite commits");
+    println!(
+        "start and stop, {CONNECTIONS} connections, in-memory backend on SQLite beside as many bare SQLite commits"
+    );
     println!("  whole stack   {:>9.0} cycles/s", median(whole.iter().copied()));
     println!("  bare commits  {:>9.0} x {COMMITS_A_CYCLE} commits/s", median(plain.iter().copied()));
     println!("  ratio         {ratio:>9.2}   (wanted: at least 0.50)\n");

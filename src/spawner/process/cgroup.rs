@@ -41,7 +41,9 @@ fn mount_of_v2(mounts: &str) -> Option<PathBuf> {
 fn ready(own: &Path, pid: u32) -> Result<PathBuf, String> {
     let name = own.file_name().unwrap_or_default().to_string_lossy();
     let parent = if name == LEAF { own.parent().unwrap_or(own) } else { own };
-    let read = |file: &str| fs::read_to_string(parent.join(file)).map_err(|error| format!("{}/{file}: {error}", parent.display()));
+    let read = |file: &str| {
+        fs::read_to_string(parent.join(file)).map_err(|error| format!("{}/{file}: {error}", parent.display()))
+    };
     if read("cgroup.type").map(|kind| kind.trim() != "domain")? {
         return Err(format!("{} is no domain", parent.display()));
     }
@@ -60,7 +62,9 @@ fn ready(own: &Path, pid: u32) -> Result<PathBuf, String> {
             return Err(format!("{} has other processes in it", parent.display()));
         }
         let leaf = parent.join(LEAF);
-        make_dir(&leaf).and_then(|()| fs::write(leaf.join("cgroup.procs"), pid.to_string())).map_err(|error| format!("{}: {error}", leaf.display()))?;
+        make_dir(&leaf)
+            .and_then(|()| fs::write(leaf.join("cgroup.procs"), pid.to_string()))
+            .map_err(|error| format!("{}: {error}", leaf.display()))?;
     }
     fs::write(parent.join("cgroup.subtree_control"), "+cpu +memory +pids")
         .map_err(|error| format!("{}: {error}", parent.display()))?;
@@ -91,9 +95,7 @@ impl Cgroup {
     /// The kernel does not take them.
     pub fn make(&self, limits: &Limits) -> io::Result<()> {
         make_dir(&self.0)?;
-        let set = |file: &str, value: Option<String>| {
-            value.map_or(Ok(()), |value| fs::write(self.0.join(file), value))
-        };
+        let set = |file: &str, value: Option<String>| value.map_or(Ok(()), |value| fs::write(self.0.join(file), value));
         set("memory.max", limits.memory.map(|bytes| bytes.to_string()))?;
         set("pids.max", limits.processes.map(|count| count.to_string()))?;
         let quota = limits.cores.map(|cores| ((cores * CPU_PERIOD as f64) as u64).max(1000));
@@ -111,7 +113,10 @@ impl Cgroup {
     /// Ends all that is in it and removes it. The kernel needs a moment for the first.
     pub fn remove(&self, patience: Duration) {
         // Kernels before 5.14 have no such file; there the caller's own search has to do.
-        let _ = OpenOptions::new().write(true).open(self.0.join("cgroup.kill")).and_then(|mut file| io::Write::write_all(&mut file, b"1"));
+        let _ = OpenOptions::new()
+            .write(true)
+            .open(self.0.join("cgroup.kill"))
+            .and_then(|mut file| io::Write::write_all(&mut file, b"1"));
         let end = Instant::now() + patience;
         while let Err(error) = fs::remove_dir(&self.0) {
             if error.kind() == io::ErrorKind::NotFound || Instant::now() >= end {

@@ -79,7 +79,6 @@ pub fn build(
     set("HOME", Some(around.home.to_string_lossy().into_owned()));
     set("SHELL", Some(if shell.is_empty() { "/bin/sh".to_owned() } else { shell.into_owned() }));
 
-    // Named as a JupyterHub on this machine would; a hub's own value is over it.
     let directory = match &around.options.notebook_dir {
         Some(directory) => Some(directory.clone()),
         None => settings.notebook_dir.as_ref().map(|place| place.0.render(around.path_words)).transpose()?,
@@ -104,6 +103,8 @@ pub fn build(
     if let Some(url) = default_url {
         set("JUPYTERHUB_DEFAULT_URL", Some(url));
     }
+    set("MEM_LIMIT", around.limits.memory.map(|bytes| bytes.to_string()));
+    set("CPU_LIMIT", around.limits.cores.map(|cores| cores.to_string()));
     for (name, value) in &around.options.environment {
         if !is_not_for_hubs(name) {
             set(name, Some(value.clone()));
@@ -117,8 +118,6 @@ pub fn build(
     set(INSTANCE, Some(around.instance.to_owned()));
     set(SPAWNER, Some(around.spawner.to_owned()));
     set("JUPYTERHUB_SERVICE_URL", Some(service_url(launch, around.address)));
-    set("MEM_LIMIT", around.limits.memory.map(|bytes| bytes.to_string()));
-    set("CPU_LIMIT", around.limits.cores.map(|cores| cores.to_string()));
     for (name, file) in SSL_FILES {
         set(name, around.certificates.map(|directory| directory.join(file).to_string_lossy().into_owned()));
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -12,7 +11,7 @@ use crate::error::{Error, Result};
 /// Options that hand over the machine, with the reason: never granted but by name.
 pub const SENSITIVE_OPTIONS: &[(&str, &str)] = &[
     ("cmd", "it replaces the program that this machine runs"),
-    ("args", "arguments can make the site's program run another one, or leave the container that it starts"),
+    ("args", "it can make the site's program run another one, or leave the container that it starts"),
 ];
 
 /// Keys of other backends that `OutpostSpawner` sends with every request, and `ip`: where servers listen on this machine
@@ -65,8 +64,11 @@ impl Options {
         }
         const READ: &[&str] =
             &["port", "environment", "default_url", "notebook_dir", "cmd", "args", "mem_limit", "cpu_limit"];
-        known.unknown =
-            options.keys().filter(|key| !READ.contains(&key.as_str()) && !IGNORED.contains(&key.as_str())).cloned().collect();
+        known.unknown = options
+            .keys()
+            .filter(|key| !READ.contains(&key.as_str()) && !IGNORED.contains(&key.as_str()))
+            .cloned()
+            .collect();
         Ok(known)
     }
 }
@@ -138,7 +140,10 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_told() {
-        assert_eq!(read(json!({"image": "x", "port": 5, "node_selector": {}})).unwrap().unknown, ["image", "node_selector"]);
+        assert_eq!(
+            read(json!({"image": "x", "port": 5, "node_selector": {}})).unwrap().unknown,
+            ["image", "node_selector"]
+        );
     }
 
     #[rstest]

@@ -195,7 +195,9 @@ fn words(
 }
 
 fn auth_state(launch: &Launch) -> BTreeMap<String, String> {
-    let name = |key: &str| key.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect::<String>();
+    let name = |key: &str| {
+        key.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect::<String>()
+    };
     launch
         .auth_state
         .iter()

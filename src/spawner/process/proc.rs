@@ -171,8 +171,11 @@ pub fn carriers(instance: &str) -> Vec<Carrier> {
                 })
             };
             let uid = Uid::parse(value(SERVER_ID)?)?;
-            (value(INSTANCE)? == instance && process.is_alive())
-                .then(|| Carrier { uid, spawner: value(SPAWNER).unwrap_or_default().to_owned(), process })
+            (value(INSTANCE)? == instance && process.is_alive()).then(|| Carrier {
+                uid,
+                spawner: value(SPAWNER).unwrap_or_default().to_owned(),
+                process,
+            })
         })
         .collect()
 }

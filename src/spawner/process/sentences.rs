@@ -73,7 +73,10 @@ pub fn interpreter_missing(program: &str) -> String {
 }
 
 pub fn cannot_start(program: &str, error: &std::io::Error) -> String {
-    format!("The program \"{}\" could not be started: {error}. Please tell the administrators of this machine.", quoted(program))
+    format!(
+        "The program \"{}\" could not be started: {error}. Please tell the administrators of this machine.",
+        quoted(program)
+    )
 }
 
 pub fn working_dir_missing(path: &Path) -> String {
@@ -91,7 +94,9 @@ pub fn working_dir_not_creatable(path: &Path, error: &std::io::Error) -> String 
 }
 
 pub fn account_switch(error: &std::io::Error) -> String {
-    format!("Your server could not be started under your account: {error}. Please tell the administrators of this system.")
+    format!(
+        "Your server could not be started under your account: {error}. Please tell the administrators of this system."
+    )
 }
 
 pub fn limits(error: &std::io::Error) -> String {
@@ -101,24 +106,35 @@ pub fn limits(error: &std::io::Error) -> String {
 }
 
 pub fn certificates(error: &std::io::Error) -> String {
-    format!("The certificates of your server could not be stored: {error}. Please tell the administrators of this system.")
+    format!(
+        "The certificates of your server could not be stored: {error}. Please tell the administrators of this system."
+    )
 }
 
 pub fn port_taken(port: u16) -> String {
-    format!("The port {port} that your server was to listen on has been taken by another program. Please start it again.")
+    format!(
+        "The port {port} that your server was to listen on has been taken by another program. Please start it again."
+    )
 }
 
 pub fn ports_exhausted(first: u16, last: u16) -> String {
-    format!("All ports for servers on this machine ({first} to {last}) are in use. Please try again later, or tell its administrators.")
+    format!(
+        "All ports for servers on this machine ({first} to {last}) are in use. Please try again later, or tell its administrators."
+    )
 }
 
 pub fn no_port(ip: std::net::IpAddr) -> String {
-    format!("There is no free port for your server at the address {ip} of this machine. Please tell its administrators.")
+    format!(
+        "There is no free port for your server at the address {ip} of this machine. Please tell its administrators."
+    )
 }
 
 pub fn pre_start_failed(code: i32, last_line: &str) -> String {
     if last_line.is_empty() {
-        return format!("The preparation of your server {}. Please tell the administrators of this system.", ending(code));
+        return format!(
+            "The preparation of your server {}. Please tell the administrators of this system.",
+            ending(code)
+        );
     }
     format!("The preparation of your server failed: {}", quoted(last_line))
 }
@@ -174,7 +190,9 @@ pub fn start_timeout(timeout: Duration) -> String {
 }
 
 pub fn not_recorded(error: &std::io::Error) -> String {
-    format!("Outpost could not record the start of your server: {error}. Please tell the administrators of this machine.")
+    format!(
+        "Outpost could not record the start of your server: {error}. Please tell the administrators of this machine."
+    )
 }
 
 pub fn supervisor_failed() -> String {

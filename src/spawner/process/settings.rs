@@ -90,8 +90,16 @@ impl Default for Settings {
             environment: BTreeMap::new(),
             // What JupyterHub keeps, and what decides about letters and hours.
             env_keep: [
-                "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_ROOT",
-                "CONDA_DEFAULT_ENV", "JUPYTERHUB_SINGLEUSER_APP",
+                "PATH",
+                "LANG",
+                "LC_ALL",
+                "LC_CTYPE",
+                "TZ",
+                "PYTHONPATH",
+                "VIRTUAL_ENV",
+                "CONDA_ROOT",
+                "CONDA_DEFAULT_ENV",
+                "JUPYTERHUB_SINGLEUSER_APP",
             ]
             .map(str::to_owned)
             .to_vec(),
@@ -156,11 +164,13 @@ impl Settings {
         )?;
         if let Some(host) = &self.connect_host {
             // Hubs split the answer at its colon, and some put it into a command line.
-            let sound =
-                !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '-');
+            let sound = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '-');
             rule(sound, "`connect_host` has to be a host name or an IPv4 address")?;
         }
-        rule(self.cpu_limit.is_none_or(|cores| cores.is_finite() && cores >= 0.01), "`cpu_limit` has to be 0.01 or more")?;
+        rule(
+            self.cpu_limit.is_none_or(|cores| cores.is_finite() && cores >= 0.01),
+            "`cpu_limit` has to be 0.01 or more",
+        )?;
         rule(self.pids_limit != Some(0), "`pids_limit` has to be 1 or more")?;
         rule(self.log_size >= Bytes(64 << 10), "`log_size` has to be 64K or more")?;
         rule(self.start_timeout >= Duration::from_secs(1), "`start_timeout` has to be 1s or more")?;
@@ -171,7 +181,10 @@ impl Settings {
             "`users` has to map to Unix users other than root",
         )?;
         if self.switches_user() {
-            rule(root, "`user` and `users` need Outpost to run as root, since nobody else can start processes of others")
+            rule(
+                root,
+                "`user` and `users` need Outpost to run as root, since nobody else can start processes of others",
+            )
         } else {
             rule(
                 !self.require_user_switch,

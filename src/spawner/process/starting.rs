@@ -1,7 +1,9 @@
 //! How a server is started, or found.
 
+use std::collections::HashMap;
+use std::ops::Deref;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -26,6 +28,10 @@ const LAST_LINES: usize = 20;
 /// How often a supervisor that did nothing is tried again.
 const ATTEMPTS: usize = 10;
 
+/// Fires when a supervisor has said all that it will say, with the sentence of one that could not even record why it
+/// failed.
+type Heard = oneshot::Receiver<Option<String>>;
+
 /// What the calls for one server share while there are any.
 #[derive(Debug, Default)]
 pub struct Slot {
@@ -37,56 +43,77 @@ pub struct Slot {
     listeners: Mutex<Vec<Progress>>,
 }
 
+/// The slots of all servers that somebody works on.
+#[derive(Clone, Debug, Default)]
+pub struct Slots(Arc<Mutex<HashMap<Uid, Arc<Slot>>>>);
+
 /// A share in a slot, given back when dropped.
-pub struct Hold<'a> {
-    process: &'a Process,
-    uid: &'a Uid,
-    /// The slot.
-    pub slot: Arc<Slot>,
+pub struct Hold {
+    slots: Slots,
+    uid: Uid,
+    slot: Arc<Slot>,
 }
 
-impl Drop for Hold<'_> {
+impl Slots {
+    /// A share in the slot of a server.
+    pub fn hold(&self, uid: &Uid) -> Hold {
+        let slot = lock(&self.0).entry(uid.clone()).or_default().clone();
+        Hold { slots: self.clone(), uid: uid.clone(), slot }
+    }
+}
+
+impl Clone for Hold {
+    fn clone(&self) -> Self {
+        self.slots.hold(&self.uid)
+    }
+}
+
+impl Deref for Hold {
+    type Target = Slot;
+
+    fn deref(&self) -> &Slot {
+        &self.slot
+    }
+}
+
+impl Drop for Hold {
     fn drop(&mut self) {
-        let mut slots = self.process.slots();
+        let mut slots = lock(&self.slots.0);
         // The map's own share and this one; new ones are made under the map's lock only.
         if Arc::strong_count(&self.slot) <= 2 {
-            slots.remove(self.uid);
+            slots.remove(&self.uid);
         }
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Slot {
     fn say(&self, progress: u8, message: &str) {
-        for listener in &*self.listeners.lock().unwrap_or_else(PoisonError::into_inner) {
+        for listener in &*lock(&self.listeners) {
             listener.say(progress, message);
         }
     }
 
     /// Ends all starts that are under way.
     pub fn cancel_starts(&self) {
-        let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *stopped).cancel();
+        std::mem::take(&mut *lock(&self.stopped)).cancel();
     }
 }
 
 impl Process {
-    /// The slot of a server.
-    pub(super) fn hold<'a>(&'a self, uid: &'a Uid) -> Hold<'a> {
-        let slot = self.slots().entry(uid.clone()).or_default().clone();
-        Hold { process: self, uid, slot }
-    }
-
     pub(super) async fn start_server(&self, launch: &Launch, progress: &Progress) -> Result<Started> {
-        let hold = self.hold(&launch.uid);
-        let slot = &hold.slot;
-        slot.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(progress.clone());
-        let stopped = slot.stopped.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let slot = &self.slots.hold(&launch.uid);
+        lock(&slot.listeners).push(progress.clone());
+        let stopped = lock(&slot.stopped).clone();
         let time = self.settings.load().start_timeout;
         let start = async {
             let turn = slot.turn.lock().await;
-            self.ensure(launch, slot).await?;
+            let heard = self.ensure(launch, slot).await?;
             drop(turn);
-            self.follow(&launch.uid, slot).await
+            self.follow(&launch.uid, slot, heard).await
         };
         tokio::select! {
             biased;
@@ -98,27 +125,28 @@ impl Process {
         }
     }
 
-    /// Sees to it that there is a record of the server: a supervisor that has begun, or has been there before.
-    async fn ensure(&self, launch: &Launch, slot: &Arc<Slot>) -> Result<()> {
+    /// Sees to it that there is a record of the server: a supervisor that has begun, or has been there before. The answer
+    /// fires when a supervisor that has begun has nothing more to say.
+    async fn ensure(&self, launch: &Launch, slot: &Hold) -> Result<Option<Heard>> {
         let uid = &launch.uid;
         for _ in 0..ATTEMPTS {
             match self.look(uid).await? {
                 Seen::Record(record) if record.stage == Stage::Preparing && !record.has_supervisor() => {
                     self.reset(uid).await?;
                 }
-                Seen::Record(_) => return Ok(()),
+                Seen::Record(_) => return Ok(None),
                 Seen::Broken => return Err(Error::failed(sentences::record_lost())),
                 Seen::Nothing | Seen::Empty => {}
             }
-            let mut lost = self.launch_supervisor(launch, slot).await?;
+            let mut heard = self.launch_supervisor(launch, slot).await?;
             let mut wait = Duration::from_millis(5);
             loop {
                 let ended = tokio::select! {
-                    lost = &mut lost => Some(lost.unwrap_or_default()),
+                    lost = &mut heard => Some(lost.unwrap_or_default()),
                     () = tokio::time::sleep(wait) => None,
                 };
                 if !matches!(self.look(uid).await?, Seen::Nothing | Seen::Empty) {
-                    return Ok(());
+                    return Ok(ended.is_none().then_some(heard));
                 }
                 match ended {
                     Some(Some(sentence)) => return Err(Error::failed(sentence)),
@@ -143,7 +171,7 @@ impl Process {
         done.await?.map_err(|error| Error::internal(format!("state of {uid}: {error}")))
     }
 
-    async fn launch_supervisor(&self, launch: &Launch, slot: &Arc<Slot>) -> Result<oneshot::Receiver<Option<String>>> {
+    async fn launch_supervisor(&self, launch: &Launch, slot: &Hold) -> Result<Heard> {
         let options = Options::read(&launch.options)?;
         if !options.unknown.is_empty() {
             let names = options.unknown.iter().map(|name| sentences::quoted(name)).collect::<Vec<_>>().join(", ");
@@ -160,7 +188,7 @@ impl Process {
             Error::failed(sentences::supervisor_failed())
         };
         let mut child = command.spawn().map_err(failed)?;
-        let (sender, lost) = oneshot::channel();
+        let (sender, heard) = oneshot::channel();
         if let Some(mut input) = child.stdin.take() {
             // It may end without having read all, if it is not ours; its silence will tell.
             let _ = input.write_all(&frame).await;
@@ -172,7 +200,7 @@ impl Process {
                 () = shutdown.cancelled() => {}
             }
         });
-        Ok(lost)
+        Ok(heard)
     }
 
     async fn frame(&self, launch: &Launch, options: Options) -> Result<Vec<u8>> {
@@ -190,16 +218,14 @@ impl Process {
                 cgroups: cgroups.as_deref(),
             };
             let spec = plan::plan(&site, &launch, &options)?;
-            spec.dir.create(&spawner).map_err(|error| {
-                Error::failed(sentences::not_recorded(&error))
-            })?;
+            spec.dir.create(&spawner).map_err(|error| Error::failed(sentences::not_recorded(&error)))?;
             Spec::framed(&spec).map_err(Error::internal)
         })
         .await?
     }
 
     /// Waits until the server is what the configuration calls started.
-    async fn follow(&self, uid: &Uid, slot: &Slot) -> Result<Started> {
+    async fn follow(&self, uid: &Uid, slot: &Hold, mut heard: Option<Heard>) -> Result<Started> {
         let settings = self.settings.load_full();
         let mut wait = Duration::from_millis(10);
         let mut told = false;
@@ -221,6 +247,10 @@ impl Process {
                         return Err(self.failed(uid, sentence).await);
                     }
                     Stage::Running { server, .. } if record.living_server().is_some() => {
+                        if let Some(heard) = heard.take() {
+                            // First what the supervisor has said, then what we say.
+                            let _ = tokio::time::timeout(SURVIVED, heard).await;
+                        }
                         let ready = if settings.wait_for_port {
                             if !told {
                                 slot.say(90, &format!("Waiting until the server answers on port {}.", record.port));
@@ -276,7 +306,7 @@ impl Process {
 }
 
 /// Listens to a supervisor until it has nothing more to say, and then waits for it, so that it is no zombie when it ends.
-async fn attend(mut child: Child, slot: Arc<Slot>, uid: &Uid, sender: oneshot::Sender<Option<String>>) {
+async fn attend(mut child: Child, slot: Hold, uid: &Uid, sender: oneshot::Sender<Option<String>>) {
     let mut lost = None;
     if let Some(output) = child.stdout.take() {
         let mut lines = BufReader::new(output).lines();

@@ -169,9 +169,9 @@ impl Dir {
                     return Ok(Seen::Empty);
                 }
                 let servers = self.0.parent().unwrap_or(&self.0);
-                fs::metadata(servers).map(|_| Seen::Nothing).map_err(|error| {
-                    io::Error::other(format!("{} is not there: {error}", servers.display()))
-                })
+                fs::metadata(servers)
+                    .map(|_| Seen::Nothing)
+                    .map_err(|error| io::Error::other(format!("{} is not there: {error}", servers.display())))
             }
             Err(error) => Err(error),
         }

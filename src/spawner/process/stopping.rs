@@ -23,9 +23,9 @@ fn not_ended(cause: impl std::fmt::Display) -> Error {
 
 impl Process {
     pub(super) async fn stop_server(&self, uid: &Uid) -> Result<()> {
-        let hold = self.hold(uid);
-        hold.slot.cancel_starts();
-        let _turn = hold.slot.turn.lock().await;
+        let slot = self.slots.hold(uid);
+        slot.cancel_starts();
+        let _turn = slot.turn.lock().await;
         self.watched.remove(uid);
         let dir = self.places.server(uid);
         // The lock is kept until the directory is gone: a supervisor that is still on its way finds neither.

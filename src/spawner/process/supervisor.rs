@@ -32,8 +32,9 @@ use super::sentences;
 use super::spec::{Files, Report, Spec};
 use super::state::{self, Record, Seen, Stage};
 
-/// How often a server that has not listened yet is looked at.
-const LISTEN_INTERVAL: Duration = Duration::from_millis(250);
+/// How often a server that has not listened yet is looked at, at first and at last. The kernel walks through all of its
+/// connections for it (milliseconds), so looks become rarer; some servers are never seen (containers).
+const LISTEN_INTERVAL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 /// How long what a server leaves behind has after SIGTERM.
 const LEFTOVER_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the record of an end is tried to be written.
@@ -157,7 +158,11 @@ impl Supervisor {
     /// An end is worth waiting for room on the disk. Until then it is not known, which is what a status says.
     fn record_at_last(&mut self, stage: Stage) {
         let end = Instant::now() + RECORD_PATIENCE;
-        while self.record(stage.clone()).is_err() {
+        while let Err(error) = self.record(stage.clone()) {
+            if error.kind() == io::ErrorKind::NotFound {
+                // Somebody removed the directory: nobody will ever ask.
+                return;
+            }
             if let Stage::Failed { message } = &stage {
                 self.reactor.outlet.report(&Report::Lost(message.clone()));
             }
@@ -251,7 +256,8 @@ impl Supervisor {
     /// Waits for the server's end, and brings it about when asked to: the exit code, and whether it never listened.
     fn watch(&mut self, server: ProcessId) -> (i32, bool) {
         let mut listened = false;
-        let mut next_look = Instant::now();
+        let start = Instant::now();
+        let mut next_look = start;
         let mut ladder = None;
         loop {
             if let Some(code) = self.reactor.ended() {
@@ -267,14 +273,14 @@ impl Supervisor {
             }
             if !listened && now >= next_look {
                 listened = proc::listens(self.record.port);
-                next_look = now + LISTEN_INTERVAL;
+                next_look = now + ((now - start) / 4).clamp(LISTEN_INTERVAL.0, LISTEN_INTERVAL.1);
                 if listened {
                     // For Outpost's eyes only: if it is lost, an end is called late instead of early.
                     let _ = self.record(Stage::Running { server, listened });
                 }
             }
             let idle = if ladder.is_some() { Duration::from_millis(50) } else { Duration::from_secs(3600) };
-            self.reactor.turn(if listened { idle } else { idle.min(LISTEN_INTERVAL) });
+            self.reactor.turn(if listened { idle } else { idle.min(next_look.saturating_duration_since(now)) });
         }
     }
 
@@ -377,8 +383,7 @@ fn store(files: &Files, switch: Option<&super::account::Switch>) -> io::Result<(
     DirBuilder::new().mode(0o700).create(&files.directory)?;
     let owner = switch.map(super::account::Switch::owner);
     for (name, text) in &files.texts {
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(files.directory.join(name))?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(files.directory.join(name))?;
         file.write_all(text.as_bytes())?;
         if let Some((uid, gid)) = owner {
             fchown(&file, Some(uid), Some(gid))?;

@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use nix::sys::signal::SigSet;
 use nix::unistd::{Gid, Pid, Uid, chdir, getppid, setgid, setgroups, setsid, setuid};
 
 use super::super::account::Switch;
@@ -104,6 +105,8 @@ impl Program<'_> {
         let (limits, or_anywhere, parent) = (self.limits, self.or_anywhere, Pid::this());
         let enter = move || {
             setsid().map_err(|error| Step::Session.failed(&error.into()))?;
+            // The supervisor hears its signals in another way; a program expects to get them.
+            SigSet::empty().thread_set_mask().map_err(|error| Step::Session.failed(&error.into()))?;
             limits.enter().map_err(|error| Step::Limits.failed(&error))?;
             if let Some((uid, gid)) = ids {
                 setgroups(&groups)

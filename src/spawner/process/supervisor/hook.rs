@@ -29,15 +29,15 @@ impl Sink {
     pub fn take(&mut self, bytes: &[u8], outlet: &mut Outlet) {
         match self {
             Self::Log => outlet.log.write(bytes),
-            Self::Progress(lines) => lines.take(bytes, |line, told| {
-                match progress(line).filter(|_| *told < MOST_PROGRESS) {
+            Self::Progress(lines) => {
+                lines.take(bytes, |line, told| match progress(line).filter(|_| *told < MOST_PROGRESS) {
                     Some(report) => {
                         *told += 1;
                         outlet.report(&report);
                     }
                     None => outlet.log.write(line),
-                }
-            }),
+                })
+            }
             Self::Errors(lines) => lines.take(bytes, |line, _| {
                 outlet.log.write(line);
                 let text = String::from_utf8_lossy(line);
@@ -85,7 +85,11 @@ mod tests {
             last_error: String::new(),
         };
         let mut out = Sink::Progress(Lines::default());
-        for part in ["{\"progress\": 40, \"mess", "age\": \"Copying.\"}\nplain\n{\"progress\": 1}\n", "{\"progress\":1e9,\"message\":\"x\"}"] {
+        for part in [
+            "{\"progress\": 40, \"mess",
+            "age\": \"Copying.\"}\nplain\n{\"progress\": 1}\n",
+            "{\"progress\":1e9,\"message\":\"x\"}",
+        ] {
             out.take(part.as_bytes(), &mut outlet);
         }
         out.take(&[], &mut outlet);

@@ -96,7 +96,8 @@ impl Reactor {
 
     /// Waits for something to happen, no longer than `wait`, and deals with it. Whether something did.
     pub fn turn(&mut self, wait: Duration) -> bool {
-        let mut fds: Vec<_> = self.streams.iter().map(|(pipe, _)| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)).collect();
+        let mut fds: Vec<_> =
+            self.streams.iter().map(|(pipe, _)| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)).collect();
         fds.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
         let wait = PollTimeout::try_from(wait.max(Duration::from_millis(1))).unwrap_or(PollTimeout::MAX);
         let happened = match poll(&mut fds, wait) {
