@@ -1,9 +1,11 @@
 //! All tests that need more than one module: a real server on a free port, the real databases, the real programs.
 #![expect(clippy::disallowed_methods, reason = "tests have no application to spawn on, and clients of their own")]
 
+mod conformance;
 mod contract;
 mod hub_calls;
 mod openapi;
 mod outage;
+mod process;
 mod store;
 mod support;

@@ -1,0 +1,165 @@
+//! What a hub may ask of this backend (`misc` on the wire), typed. Admission has decided before which keys come through.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::values::{Argv, Bytes};
+use crate::error::{Error, Result};
+
+/// Options that hand over the machine, with the reason: never granted but by name.
+pub const SENSITIVE_OPTIONS: &[(&str, &str)] = &[
+    ("cmd", "it replaces the program that this machine runs"),
+    ("args", "it can make the site's program run another one, or leave the container that it starts"),
+];
+
+/// Keys of other backends that `OutpostSpawner` sends with every request, and `ip`: where servers listen on this machine
+/// is the site's to decide. They mean nothing here, so nobody has to be told.
+const IGNORED: &[&str] =
+    &["ip", "internal_ssl", "dns_name_template", "pod_name_template", "services_enabled", "extra_labels"];
+
+/// The options of one launch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Options {
+    /// The port that the hub proposes.
+    pub port: Option<u16>,
+    /// More variables, over the hub's and below the configuration's.
+    pub environment: BTreeMap<String, String>,
+    /// Instead of the configuration's.
+    pub default_url: Option<String>,
+    /// Instead of the configuration's.
+    pub notebook_dir: Option<String>,
+    /// Instead of the configuration's.
+    pub cmd: Option<Argv>,
+    /// Instead of the configuration's.
+    pub args: Option<Argv>,
+    /// In bytes; counts only where it is less than the configuration's.
+    pub mem_limit: Option<Bytes>,
+    /// In processors; counts only where it is less than the configuration's.
+    pub cpu_limit: Option<f64>,
+    /// Keys that this backend does not know.
+    pub unknown: Vec<String>,
+}
+
+impl Options {
+    /// Reads the options; `null` is absent, as are an empty command and the port 0.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] that names the key and what it has to be. The value is not repeated: it may be a secret.
+    pub fn read(options: &Map<String, Value>) -> Result<Self> {
+        let mut known = Self {
+            port: value(options, "port", "a port number")?.filter(|port| *port > 0),
+            environment: environment(options)?,
+            default_url: text(options, "default_url")?,
+            notebook_dir: text(options, "notebook_dir")?,
+            cmd: value(options, "cmd", "a program or a list of texts")?.filter(Argv::is_command),
+            args: value(options, "args", "a list of texts")?,
+            mem_limit: value(options, "mem_limit", "a size in bytes like \"2G\"")?,
+            cpu_limit: value(options, "cpu_limit", "a number of processors")?,
+            unknown: Vec::new(),
+        };
+        if known.cpu_limit.is_some_and(|cores: f64| !cores.is_finite() || cores < 0.01) {
+            return Err(refused("cpu_limit", "a number of processors, 0.01 or more"));
+        }
+        const READ: &[&str] =
+            &["port", "environment", "default_url", "notebook_dir", "cmd", "args", "mem_limit", "cpu_limit"];
+        known.unknown = options
+            .keys()
+            .filter(|key| !READ.contains(&key.as_str()) && !IGNORED.contains(&key.as_str()))
+            .cloned()
+            .collect();
+        Ok(known)
+    }
+}
+
+impl Argv {
+    fn is_command(&self) -> bool {
+        self.0.first().is_some_and(|program| !program.is_empty())
+    }
+}
+
+fn refused(key: &str, expected: &str) -> Error {
+    Error::Refused(format!("The option `{key}` of this JupyterHub has to be {expected}."))
+}
+
+fn value<T: DeserializeOwned>(options: &Map<String, Value>, key: &str, expected: &str) -> Result<Option<T>> {
+    match options.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => T::deserialize(value).map(Some).map_err(|_| refused(key, expected)),
+    }
+}
+
+fn text(options: &Map<String, Value>, key: &str) -> Result<Option<String>> {
+    match value::<String>(options, key, "a text")? {
+        Some(text) if text.contains('\0') => Err(refused(key, "a text without NUL characters")),
+        text => Ok(text.filter(|text| !text.is_empty())),
+    }
+}
+
+fn environment(options: &Map<String, Value>) -> Result<BTreeMap<String, String>> {
+    const EXPECTED: &str = "an object of variables whose values are texts, numbers or booleans";
+    let sound = |name: &str, value: &str| !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0');
+    value::<BTreeMap<String, Value>>(options, "environment", EXPECTED)?
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(name, value)| {
+            // As Python's `str()`, like the environment of the request.
+            let value = match value {
+                Value::String(text) => text,
+                Value::Bool(true) => "True".to_owned(),
+                Value::Bool(false) => "False".to_owned(),
+                Value::Null => "None".to_owned(),
+                Value::Number(number) => number.to_string(),
+                Value::Array(_) | Value::Object(_) => return Err(refused("environment", EXPECTED)),
+            };
+            if sound(&name, &value) { Ok((name, value)) } else { Err(refused("environment", EXPECTED)) }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(value: Value) -> Result<Options> {
+        Options::read(value.as_object().unwrap())
+    }
+
+    #[test]
+    fn what_every_hub_sends_is_fine() {
+        let options = read(json!({"dns_name_template": "x", "pod_name_template": "x", "internal_ssl": false,
+            "port": 55713, "ip": "0.0.0.0", "services_enabled": true, "extra_labels": {}}));
+        assert_eq!(options.unwrap(), Options { port: Some(55713), ..Options::default() });
+        let nothing = json!({"port": 0, "cmd": [], "args": null, "environment": null, "default_url": ""});
+        assert_eq!(read(nothing).unwrap(), Options::default());
+    }
+
+    #[test]
+    fn unknown_keys_are_told() {
+        assert_eq!(
+            read(json!({"image": "x", "port": 5, "node_selector": {}})).unwrap().unknown,
+            ["image", "node_selector"]
+        );
+    }
+
+    #[rstest]
+    #[case("port", json!("x"))]
+    #[case("port", json!(70000))]
+    #[case("cmd", json!({}))]
+    #[case("args", json!([1]))]
+    #[case("mem_limit", json!("lots"))]
+    #[case("cpu_limit", json!("s3cret"))]
+    #[case("cpu_limit", json!(0))]
+    #[case("environment", json!([]))]
+    #[case("environment", json!({"A=": "x"}))]
+    #[case("environment", json!({"A": {}}))]
+    #[case("notebook_dir", json!("a\u{0}"))]
+    fn a_wrong_type_is_refused_by_name(#[case] key: &str, #[case] value: Value) {
+        let sentence = read(json!({key: value})).unwrap_err().to_string();
+        assert!(sentence.contains(&format!("`{key}`")) && !sentence.contains("s3cret"), "{sentence}");
+    }
+}
