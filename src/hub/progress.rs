@@ -1,6 +1,7 @@
 //! Progress events of one start, in order, without ever holding anybody up.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -11,6 +12,9 @@ use crate::spawner::ProgressEvent;
 
 /// More lines than this waiting for a slow hub are left out: the newest matter.
 const BACKLOG: usize = 50;
+
+/// `JupyterHub`'s forwarding spawner looks for new lines once a second, and itself waits twice that long before it fails.
+const READING_TIME: Duration = Duration::from_secs(2);
 
 /// The last word about a server.
 #[derive(Clone, Debug)]
@@ -63,16 +67,25 @@ impl Reporter {
     /// Sends the last word about a server.
     pub async fn last_word(&self, report: &Report) {
         let now = self.clock.now().format("%Y-%m-%d %H:%M:%S%.3f");
-        let body = match report {
+        match report {
             Report::Failed { message, logs } => {
-                let headline = format!("{now}: JupyterHub Outpost could not start service: {message}");
-                json!({ "failed": true, "progress": 100, "html_message": details("<details>", &headline, logs) })
+                let reason = format!("JupyterHub Outpost could not start service: {message}");
+                // The failed event ends the page's stream of progress at once and is not part of it. So the reason goes
+                // ahead as a line of its own, and gets the time that the stream needs to show it.
+                let html = details("<details>", &reason, logs);
+                if self.send(&json!({ "progress": 99, "message": message, "html_message": html }), 2).await
+                    == Called::Ok
+                {
+                    tokio::time::sleep(READING_TIME).await;
+                }
+                let html = details("<details>", &format!("{now}: {reason}"), logs);
+                self.send(&json!({ "failed": true, "progress": 100, "html_message": html }), 4).await;
             }
             Report::Ended { message, logs } => {
-                json!({ "progress": 99, "html_message": details("<details open>", &format!("{now}: {message}"), logs) })
+                let html = details("<details open>", &format!("{now}: {message}"), logs);
+                self.send(&json!({ "progress": 99, "html_message": html }), 4).await;
             }
-        };
-        self.send(&body, 4).await;
+        }
     }
 
     async fn send(&self, body: &Value, tries: u32) -> Called {

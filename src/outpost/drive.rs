@@ -70,8 +70,6 @@ impl Outpost {
                 );
                 self.start_failed(&entry, &error).await;
                 drop(driving);
-                // JupyterHub may end the page's stream before the last word reaches it, so that the reason goes ahead.
-                progress.say(99, error.to_string());
                 drop(progress);
                 // A synchronous start tells the reason in its answer.
                 if asynchronous {

@@ -38,7 +38,14 @@ async fn a_failed_asynchronous_start_is_the_last_word_and_escaped() {
     );
     assert_eq!(outpost.post_async(&body("lab", "abc", &hub.api())).await.status, 202);
     let events = hub.wait_for_calls(EVENTS, 4).await;
-    assert_eq!(events[2].body, json!({"progress": 99, "message": "<b>no</b> & never"}));
+    let ahead = &events[2].body;
+    assert_eq!((&ahead["progress"], &ahead["message"]), (&json!(99), &json!("<b>no</b> & never")));
+    assert!(
+        ahead["html_message"]
+            .as_str()
+            .unwrap()
+            .ends_with("&lt;b&gt;no&lt;/b&gt; &amp; never</summary>a log line</details>")
+    );
     let last = &events[3].body;
     assert_eq!((&last["failed"], &last["progress"]), (&json!(true), &json!(100)));
     let html = last["html_message"].as_str().unwrap();
@@ -48,7 +55,7 @@ async fn a_failed_asynchronous_start_is_the_last_word_and_escaped() {
     assert_eq!(outpost.delete("/services/lab/abc").await.status, 404);
     let synchronous = outpost.post("/services", &body("lab", "def", &hub.api())).await;
     assert_eq!(synchronous.status, 419);
-    hub.wait_for_calls(EVENTS, 7).await;
+    hub.wait_for_calls(EVENTS, 6).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(hub.calls(EVENTS).iter().filter(|call| call.body["failed"] == json!(true)).count(), 1);
 }

@@ -7,5 +7,6 @@ mod hub_calls;
 mod openapi;
 mod outage;
 mod process;
+mod real_hub;
 mod store;
 mod support;

@@ -2,6 +2,7 @@
 
 pub mod database;
 pub mod fake_hub;
+pub mod real_hub;
 pub mod server;
 
 use std::time::Duration;

@@ -1,0 +1,176 @@
+//! The main job with nothing fake: a real JupyterHub, the real OutpostSpawner, real Jupyter servers.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::real_hub::{RealHub, free_port};
+use crate::support::{Kind, TestDb, TestOutpost, eventually};
+
+/// An Outpost on a known port that starts jupyterhub-singleuser as local processes.
+struct Site {
+    dir: TempDir,
+    db: TestDb,
+    port: u16,
+    toml: String,
+}
+
+impl Site {
+    async fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            db: TestDb::new(Kind::Sqlite).await.unwrap(),
+            port: free_port(),
+            toml: String::new(),
+        }
+    }
+
+    fn of_hub(&mut self, hub: &RealHub) {
+        let singleuser = hub.bin.join("jupyterhub-singleuser");
+        self.toml = format!(
+            "[hubs.hub1]\napi_url = '{}'\n[[overrides]]\nhubs = ['hub1']\nallow = 'all'\n[spawners.local]\ntype = 'process'\n\
+             cmd = ['{}']\nargs = ['--allow-root', '--ServerApp.ip=127.0.0.1']\n",
+            hub.api,
+            singleuser.display()
+        );
+    }
+
+    async fn start(&self) -> TestOutpost {
+        let mut options = crate::support::server::options(self.dir.path(), &self.db.url, &self.toml);
+        options.config.http.listen.set_port(self.port);
+        TestOutpost::run(options).await
+    }
+
+    /// What the supervisors wrote about the servers that run.
+    fn records(&self) -> Vec<Value> {
+        let Ok(servers) = std::fs::read_dir(self.dir.path().join("servers")) else { return Vec::new() };
+        servers
+            .filter_map(|server| {
+                serde_json::from_slice(&std::fs::read(server.ok()?.path().join("state.json")).ok()?).ok()
+            })
+            .collect()
+    }
+}
+
+fn environment_of(pid: i64) -> String {
+    String::from_utf8_lossy(&std::fs::read(Path::new("/proc").join(pid.to_string()).join("environ")).unwrap())
+        .replace('\0', "\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_hub_starts_polls_and_stops_real_servers() {
+    let mut site = Site::new().await;
+    let Some(hub) = RealHub::start(site.port, false).await else { return };
+    site.of_hub(&hub);
+    let outpost = site.start().await;
+    for user in ["alice", "bob", "carol"] {
+        hub.add_user(user).await;
+    }
+
+    // The default server, synchronously; its user sees what happens.
+    hub.start_server("alice", "", &json!({})).await;
+    let progress = hub.progress("alice", "").await;
+    assert!(progress.contains("Server requested") && progress.contains("\"ready\": true"), "{progress}");
+    assert!(hub.reachable("alice", "").await);
+
+    // A named one, asynchronously, with an option of its own.
+    let options = json!({"start_async": true, "stop_async": true, "misc": {"environment": {"CHOSEN": "by the hub"}}});
+    hub.start_server("bob", "lab", &options).await;
+    hub.wait_until_ready("bob", "lab").await;
+    assert!(hub.reachable("bob", "lab").await);
+    let chosen = site
+        .records()
+        .iter()
+        .filter(|record| {
+            environment_of(record["running"]["server"]["pid"].as_i64().or(record["server"]["pid"].as_i64()).unwrap())
+                .contains("CHOSEN=by the hub")
+        })
+        .count();
+    assert_eq!(chosen, 1);
+    let listed = outpost.get("/services/").await.body;
+    assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
+    let bobs = listed.as_array().unwrap().iter().find(|server| server["name"] == "lab").unwrap();
+    let path = format!("/services/lab/{}?collect_logs=true", bobs["start_id"].as_str().unwrap());
+    let logs = outpost.get(&path).await.body["logs"].to_string();
+    assert!(logs.contains("Jupyter Server"), "{logs}");
+
+    // Outpost restarts; nobody notices, and what is stopped afterwards is stopped.
+    outpost.stop().await;
+    assert!(hub.reachable("alice", "").await && hub.reachable("bob", "lab").await);
+    let outpost = site.start().await;
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    assert!(hub.reachable("alice", "").await && hub.reachable("bob", "lab").await, "{}", hub.log());
+    hub.stop_server("bob", "lab").await;
+    eventually("bob's process is gone", || async { (site.records().len() == 1).then_some(()) }).await;
+
+    // A server that is killed from outside is noticed by the hub.
+    let record = site.records().remove(0);
+    let pid = record["running"]["server"]["pid"].as_i64().or(record["server"]["pid"].as_i64()).unwrap();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    hub.wait_until_stopped("alice", "").await;
+    eventually("nothing of it is left", || async { outpost.view_is_empty().then_some(()) }).await;
+
+    // Refused, and failing: the person at the browser reads why.
+    hub.start_server("carol", "refused", &json!({"misc": {"mem_limit": {"no": "number"}}})).await;
+    let refused = hub.progress("carol", "refused").await;
+    assert!(refused.contains("mem_limit"), "{refused}");
+    hub.wait_until_stopped("carol", "refused").await;
+    for (name, start_async) in [("sync", false), ("async", true)] {
+        let options = json!({"start_async": start_async, "misc": {"cmd": ["/nowhere/jupyter"]}});
+        hub.start_server("carol", name, &options).await;
+        let progress = hub.progress("carol", name).await;
+        assert!(progress.contains("is not installed on this machine"), "{name}: {progress}");
+        hub.wait_until_stopped("carol", name).await;
+    }
+    // One that dies before it ever listens fails the spawn at once, with its last lines.
+    let script = "echo the disk is full; sleep 2; exit 3";
+    let options = json!({"start_async": true, "misc": {"cmd": ["sh", "-c", script]}});
+    hub.start_server("carol", "dies", &options).await;
+    let progress = hub.progress("carol", "dies").await;
+    assert!(progress.contains("the disk is full") && progress.contains("exit code 3"), "{progress}");
+    hub.wait_until_stopped("carol", "dies").await;
+    eventually("nothing of it is left", || async { outpost.view_is_empty().then_some(()) }).await;
+    let ended = outpost.outpost.store.history(1).await.unwrap().remove(0);
+    assert_eq!((ended.name.as_str(), ended.exit_code), ("dies", Some(3)));
+
+    // 20 users at once.
+    let users: Vec<String> = (0..20).map(|at| format!("user{at}")).collect();
+    for user in &users {
+        hub.add_user(user).await;
+        hub.start_server(user, "", &json!({"start_async": true})).await;
+    }
+    for user in &users {
+        hub.wait_until_ready(user, "").await;
+    }
+    for user in &users {
+        assert!(hub.reachable(user, "").await, "{user}");
+    }
+    for user in &users {
+        hub.stop_server(user, "").await;
+    }
+    eventually("all are gone", || async { (outpost.view_is_empty() && site.records().is_empty()).then_some(()) }).await;
+    let metrics = outpost.outpost.metrics.encode();
+    assert!(metrics.contains("hub=\"hub1\",call=\"flavors\",outcome=\"ok\""), "{metrics}");
+    assert!(metrics.contains("hub=\"hub1\",call=\"event\",outcome=\"ok\""), "{metrics}");
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_hub_with_internal_ssl_reaches_its_servers() {
+    let mut site = Site::new().await;
+    let Some(hub) = RealHub::start(site.port, true).await else { return };
+    site.of_hub(&hub);
+    let outpost = site.start().await;
+    hub.add_user("alice").await;
+    hub.start_server("alice", "", &json!({})).await;
+    hub.wait_until_ready("alice", "").await;
+    assert!(hub.reachable("alice", "").await, "{}", hub.log());
+    let metrics = outpost.outpost.metrics.encode();
+    assert!(metrics.contains("hub=\"hub1\",call=\"event\",outcome=\"ok\""), "{metrics}");
+    hub.stop_server("alice", "").await;
+    assert!(site.records().is_empty());
+    assert_eq!(std::fs::read_dir(site.dir.path().join("certs")).map_or(0, Iterator::count), 0);
+    hub.stop().await;
+}
