@@ -1,7 +1,7 @@
 //! Servers as processes of this machine.
 //!
 //! Each server has a [`supervisor`], a small process of its own that outlives Outpost; the two talk through the server's
-//! directory ([`state`]). Outpost itself keeps nothing that it could not read there again, so that it can be killed at
+//! directory (see `state`). Outpost itself keeps nothing that it could not read there again, so that it can be killed at
 //! any point: who holds the directory's lock decides, and there is never a second server.
 
 pub mod account;
