@@ -1,4 +1,4 @@
-//! `[spawners.<name>]` with `type = "process"`. Keys have the names of `KubeSpawner` and JupyterHub where those have them.
+//! `[spawners.<name>]` with `type = "process"`. Keys have the names of `KubeSpawner` and of hubs where those have them.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
