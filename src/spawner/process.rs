@@ -1,7 +1,7 @@
 //! Servers as processes of this machine.
 //!
-//! Each server has a [`supervisor`], a small process of its own that outlives Outpost; the two talk through the server's
-//! directory (see `state`). Outpost itself keeps nothing that it could not read there again, so that it can be killed at
+//! Each server has a `supervisor`, a small process of its own that outlives Outpost; the two talk through the server's
+//! directory (`state`). Outpost itself keeps nothing that it could not read there again, so that it can be killed at
 //! any point: who holds the directory's lock decides, and there is never a second server.
 
 pub mod account;
@@ -127,9 +127,13 @@ impl Process {
         } else {
             tracing::warn!(
                 spawner.name = %self.name,
-                "servers run as Outpost's own Unix user: each can read the files of Outpost and of all other servers. \
-                 Set `user` or `users` (Outpost has to be root then), or use this for trusted users only"
+                unix_user = %account::Account::own().name,
+                "servers run as Outpost's own Unix user: each can read and change the files of Outpost and of all other \
+                 servers. Set `user` or `users` (Outpost has to be root then), or use this for trusted users only"
             );
+            if nix::unistd::geteuid().is_root() {
+                tracing::warn!(spawner.name = %self.name, "servers run as ROOT: whoever has one has this machine");
+            }
         }
         if plan::limits(&settings, &Options::default()) != limits::Limits::default() {
             self.cgroups();

@@ -28,8 +28,7 @@ use tokio_util::task::TaskTracker;
 /// A server that does nothing, for long.
 pub const SLEEPER: &str = "cmd = ['sleep', '1000']\n";
 /// A server that listens at its port. It is no Jupyter, but the port is real.
-pub const LISTENER: &str =
-    "cmd = ['/usr/bin/python3', '-m', 'http.server']\nargs = ['{port}', '--bind', '{ip}']\nwait_for_port = true\n";
+pub const LISTENER: &str = "cmd = ['/usr/bin/python3', '-u', '-m', 'http.server']\nargs = ['{port}', '--bind', '{ip}']\nwait_for_port = true\n";
 /// Does not wait long for the stubborn.
 pub const HASTY: &str = "interrupt_timeout = '200ms'\nterm_timeout = '200ms'\n";
 

@@ -39,7 +39,7 @@ pub struct Surroundings<'a> {
     pub home: &'a Path,
     /// Where the server listens.
     pub address: SocketAddr,
-    /// What the server can have: `MEM_LIMIT` and `CPU_LIMIT`, as a JupyterHub sets them.
+    /// What the server can have: `MEM_LIMIT` and `CPU_LIMIT`, as a hub sets them.
     pub limits: &'a Limits,
     /// The values of templates.
     pub words: &'a TemplateContext<'a>,

@@ -79,15 +79,15 @@ mod tests {
 
     #[test]
     fn every_server_gets_its_own() {
-        let range = 42_100..=42_104;
+        let range = 22_100..=22_104;
         let servers: Vec<_> = (0..5).map(|_| Uid::generate()).collect();
-        let mut ports: Vec<_> = servers.iter().map(|uid| take(uid, IP, Some(42_100), Some(&range)).unwrap()).collect();
-        assert_eq!(ports[0], 42_100);
+        let mut ports: Vec<_> = servers.iter().map(|uid| take(uid, IP, Some(22_100), Some(&range)).unwrap()).collect();
+        assert_eq!(ports[0], 22_100);
         ports.sort_unstable();
         ports.dedup();
         assert_eq!(ports.len(), 5);
         let sentence = take(&Uid::generate(), IP, None, Some(&range)).unwrap_err().to_string();
-        assert!(sentence.contains("42100 to 42104"), "{sentence}");
+        assert!(sentence.contains("22100 to 22104"), "{sentence}");
         give_back(&servers[2]);
         let late = Uid::generate();
         take(&late, IP, None, Some(&range)).unwrap();
@@ -101,7 +101,7 @@ mod tests {
         let uid = Uid::generate();
         assert_ne!(take(&uid, IP, Some(busy), None).unwrap(), busy);
         assert_ne!(take(&uid, IP, Some(80), None).unwrap(), 80);
-        assert!((42_110..=42_111).contains(&take(&uid, IP, Some(42_300), Some(&(42_110..=42_111))).unwrap()));
+        assert!((22_110..=22_111).contains(&take(&uid, IP, Some(22_300), Some(&(22_110..=22_111))).unwrap()));
         give_back(&uid);
     }
 }

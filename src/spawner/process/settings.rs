@@ -1,4 +1,4 @@
-//! `[spawners.<name>]` with `type = "process"`. Keys have the names of `KubeSpawner` and JupyterHub where those have them.
+//! `[spawners.<name>]` with `type = "process"`. Keys have the names of `KubeSpawner` and of hubs where those have them.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -35,7 +35,8 @@ pub struct Settings {
     pub ip: IpAddr,
     /// The host that hubs are told; default: `ip`, or this machine's name where `ip` is no single IPv4 address.
     pub connect_host: Option<String>,
-    /// The ports that servers may have, `"40000-41000"`; default: any free one.
+    /// The ports that servers may have, `"20000-21000"`; default: any free one. Best outside of those that the machine
+    /// gives to its own connections (`net.ipv4.ip_local_port_range`).
     pub ports: Option<Ports>,
     /// Whether the port that the hub proposes is taken if it is free (and within `ports`, and not below 1024).
     pub port_from_hub: bool,

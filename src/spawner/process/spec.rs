@@ -110,6 +110,4 @@ pub enum Report {
     },
     /// The start came to nothing, and not even that could be recorded.
     Lost(String),
-    /// For the log of Outpost.
-    Trouble(String),
 }

@@ -16,7 +16,7 @@ use super::options::Options;
 use super::plan::{self, Site};
 use super::spec::{Report, Spec};
 use super::state::{Seen, Stage};
-use super::{Process, blocking, environment, ports, sentences};
+use super::{Process, blocking, environment, sentences};
 use crate::error::{Error, Result};
 use crate::model::{Launch, Uid};
 use crate::spawner::{Progress, Started};
@@ -300,7 +300,6 @@ impl Process {
 
     async fn failed(&self, uid: &Uid, message: String) -> Error {
         let logs = self.tail(uid, LAST_LINES).await.unwrap_or_default();
-        ports::give_back(uid);
         Error::Failed { message, logs }
     }
 }
@@ -314,7 +313,6 @@ async fn attend(mut child: Child, slot: Hold, uid: &Uid, sender: oneshot::Sender
             match serde_json::from_str(&line) {
                 Ok(Report::Progress { progress, message }) => slot.say(progress, &message),
                 Ok(Report::Lost(sentence)) => lost = Some(sentence),
-                Ok(Report::Trouble(text)) => tracing::warn!(server.uid = %uid, "supervisor: {text}"),
                 Err(_) => tracing::warn!(server.uid = %uid, "a supervisor said something that is no report"),
             }
         }

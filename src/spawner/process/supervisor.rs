@@ -17,6 +17,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, chown, dup2_stderr, dup2_stdin, dup2_stdout, fchown, setsid};
@@ -56,6 +57,8 @@ pub fn main() -> ExitCode {
 fn run(mut spec: Spec) -> io::Result<()> {
     let outpost = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     settle(&outpost)?;
+    // An Outpost that does not listen must not hold anything up.
+    fcntl(&outpost, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     let log = Log::new(spec.dir.file("log"), spec.log_size);
     // Signals wait from here on; before the first record, nobody can send any.
     let mut reactor = Reactor::new(Outlet { log, outpost: Some(outpost), last_error: String::new() })?;

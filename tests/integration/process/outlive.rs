@@ -28,7 +28,7 @@ async fn a_server_is_found_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_stays_taken_over_a_restart() {
-    let settings = format!("{SLEEPER}ports = '42440-42441'");
+    let settings = format!("{SLEEPER}ports = '22440-22441'");
     let mut site = Site::new(&settings);
     let (one, other) = (launch(), launch());
     let first = site.start(&one).await.unwrap();
@@ -88,6 +88,30 @@ async fn a_supervisor_killed_in_the_preparation_is_replaced() {
     site.start(&launch).await.unwrap();
     assert_eq!(site.carriers(&launch.uid), [site.server_pid(&launch.uid)]);
     site.stop(&launch.uid).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_dies_when_there_is_one_server() {
+    let settings = format!("{HASTY}{SLEEPER}pre_start = ['sleep', '0.02']");
+    let mut site = Site::new(&settings);
+    for delay in 0..25 {
+        let launch = launch();
+        // Outpost dies (its start is dropped), and so does the supervisor, a little later.
+        let _ = tokio::time::timeout(Duration::from_millis(delay * 3), site.start(&launch)).await;
+        tokio::time::sleep(Duration::from_millis(delay % 5)).await;
+        if let Some(record) = site.record(&launch.uid) {
+            signal(record["supervisor"]["pid"].as_i64().unwrap().try_into().unwrap(), Signal::SIGKILL);
+        }
+        site.restart(&settings);
+        // A driver calls until it knows.
+        let mut tries = 0;
+        while let Err(error) = site.start(&launch).await {
+            tries += 1;
+            assert!(tries < 5, "{error}");
+        }
+        until("one server", || site.carriers(&launch.uid) == [site.server_pid(&launch.uid)]).await;
+        site.stop(&launch.uid).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

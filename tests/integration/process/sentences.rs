@@ -76,20 +76,20 @@ async fn the_last_lines_come_with_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ports_can_be_taken() {
-    let taken = TcpListener::bind("127.0.0.1:42430").unwrap();
-    let site = Site::new(&format!("{SLEEPER}ports = '42430-42430'"));
+    let taken = TcpListener::bind("127.0.0.1:22430").unwrap();
+    let site = Site::new(&format!("{SLEEPER}ports = '22430-22430'"));
     let (sentence, _) = site.failure(&launch()).await;
-    assert!(sentence.contains("All ports for servers on this machine (42430 to 42430) are in use"), "{sentence}");
+    assert!(sentence.contains("All ports for servers on this machine (22430 to 22430) are in use"), "{sentence}");
     drop(taken);
     // Taken between the choice and the start: by the preparation, here.
-    let thief = "import os,socket,time\ns=socket.socket()\ns.setsockopt(1,2,1)\ns.bind((\"127.0.0.1\",42430))\ns.listen()\nos.fork() or time.sleep(1000)";
+    let thief = "import os,socket,time\ns=socket.socket()\ns.setsockopt(1,2,1)\ns.bind((\"127.0.0.1\",22430))\ns.listen()\nos.fork() or time.sleep(1000)";
     let site =
-        Site::new(&format!("{SLEEPER}ports = '42430-42430'\npre_start = ['/usr/bin/python3', '-c', '''{thief}''']"));
+        Site::new(&format!("{SLEEPER}ports = '22430-22430'\npre_start = ['/usr/bin/python3', '-c', '''{thief}''']"));
     let launch = launch();
     let (sentence, _) = site.failure(&launch).await;
-    assert!(sentence.contains("The port 42430 that your server was to listen on has been taken"), "{sentence}");
+    assert!(sentence.contains("The port 22430 that your server was to listen on has been taken"), "{sentence}");
     site.stop(&launch.uid).await;
-    TcpListener::bind("127.0.0.1:42430").unwrap();
+    TcpListener::bind("127.0.0.1:22430").unwrap();
 }
 
 #[rstest]

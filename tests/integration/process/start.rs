@@ -65,14 +65,14 @@ async fn a_start_can_be_dropped_and_called_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_get_ports_of_their_own() {
-    let site = Arc::new(Site::new(&format!("{SLEEPER}ports = '42400-42420'")));
-    let taken = TcpListener::bind("127.0.0.1:42400").unwrap();
+    let site = Arc::new(Site::new(&format!("{SLEEPER}ports = '22400-22420'")));
+    let taken = TcpListener::bind("127.0.0.1:22400").unwrap();
     let tracker = TaskTracker::new();
     let starts: Vec<_> = (0..20)
         .map(|_| {
             let (site, mut launch) = (site.clone(), launch());
             // All hubs wish for the same.
-            launch.options.insert("port".to_owned(), json!(42405));
+            launch.options.insert("port".to_owned(), json!(22405));
             tracker.spawn(async move { (site.start(&launch).await.unwrap().port, launch.uid) })
         })
         .collect();
@@ -81,7 +81,7 @@ async fn servers_get_ports_of_their_own() {
         ports.insert(start.await.unwrap());
     }
     let numbers: BTreeSet<_> = ports.iter().map(|(port, _)| *port).collect();
-    assert_eq!(numbers, (42401..=42420).collect());
+    assert_eq!(numbers, (22401..=22420).collect());
     drop(taken);
     for (_, uid) in ports {
         site.stop(&uid).await;
