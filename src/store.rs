@@ -3,6 +3,7 @@
 //! A row is moved by compare and swap: `… WHERE uid = $1 AND generation = $2`. No row back means that somebody else
 //! (another Outpost, the command line) moved it, which is no error.
 
+mod batch;
 mod hubs;
 mod ring;
 mod servers;
@@ -18,6 +19,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Database, Pool, Postgres, Sqlite, Transaction};
 
+use self::batch::Batch;
 pub use self::hubs::{HubRow, PasswordRow, Source};
 pub use self::ring::Ring;
 pub use self::servers::{Advance, Ended, Outcome};
@@ -87,6 +89,23 @@ macro_rules! on {
 }
 use on;
 
+/// Runs one statement that changes rows, and gives how many it changed.
+macro_rules! execute {
+    ($store:expr, $sql:expr, |$query:ident| $bound:expr) => {
+        match &$store.db {
+            $crate::store::Db::Postgres(pool) => {
+                let $query = sqlx::query::<sqlx::Postgres>($sql);
+                $bound.execute(pool).await.map(|done| done.rows_affected())
+            }
+            $crate::store::Db::Sqlite(pool) => {
+                let $query = sqlx::query::<sqlx::Sqlite>($sql);
+                $store.batch.execute(pool, $bound).await
+            }
+        }
+    };
+}
+use execute;
+
 /// A write transaction that holds the right to write from its beginning: SQLite refuses one that read first and wants to
 /// write later while another writes.
 trait BeginWrite {
@@ -115,6 +134,7 @@ pub struct Store {
     ring: Arc<Ring>,
     clock: Clock,
     metrics: Arc<Metrics>,
+    batch: Arc<Batch>,
     /// SQLite's count of other processes' commits, as last seen.
     data_version: Arc<AtomicI64>,
 }
@@ -156,7 +176,8 @@ impl Store {
                 .synchronous(SqliteSynchronous::Normal)
                 .foreign_keys(true)
                 .busy_timeout(ACQUIRE_TIMEOUT)
-                .statement_cache_capacity(64);
+                // In pages of 4 KiB: a checkpoint waits for the disk, so that it comes every 32 MiB.
+                .pragma("wal_autocheckpoint", "8192");
             let pool = SqlitePoolOptions::new()
                 .max_connections(1)
                 .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -169,7 +190,7 @@ impl Store {
         } else {
             return Err("store.url has to begin with postgresql:// or sqlite:".to_owned());
         };
-        Ok(Self { db, ring: Arc::new(ring), clock, metrics, data_version: Arc::default() })
+        Ok(Self { db, ring: Arc::new(ring), clock, metrics, batch: Arc::default(), data_version: Arc::default() })
     }
 
     /// Brings the schema up to date and checks that the keys are those of the data. May be called at any time, by any

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::{BeginWrite as _, Db, Store, on};
+use super::{BeginWrite as _, Db, Store, execute, on};
 use crate::error::{Error, Result};
 use crate::model::{Exit, Handle, Phase, Server, ServerId, StoredRequest, Uid};
 
@@ -105,31 +105,26 @@ impl Store {
         let handle = self.ring.encrypt(&json(&server.handle)?);
         let request = self.ring.encrypt(&json(request)?);
         self.timed("insert_server", async {
-            let result = on!(&self.db, |pool| {
-                sqlx::query(SQL)
-                    .bind(server.uid.as_str())
-                    .bind(&*server.id.hub)
-                    .bind(&*server.id.name)
-                    .bind(&*server.id.start_id)
-                    .bind(&*server.user)
-                    .bind(server.user_id)
-                    .bind(server.flavor.as_deref())
-                    .bind(server.phase.as_str())
-                    .bind(server.generation)
-                    .bind(&*server.owner)
-                    .bind(&handle)
-                    .bind(&request)
-                    .bind(server.asynchronous)
-                    .bind(&*server.address)
-                    .bind(server.start_date)
-                    .bind(server.end_date)
-                    .bind(server.last_update)
-                    .bind(self.clock.now())
-                    .execute(pool)
-                    .await
-                    .map(|done| done.rows_affected())
-            })?;
-            Ok(result == 1)
+            let inserted = execute!(self, SQL, |query| query
+                .bind(server.uid.as_str())
+                .bind(&*server.id.hub)
+                .bind(&*server.id.name)
+                .bind(&*server.id.start_id)
+                .bind(&*server.user)
+                .bind(server.user_id)
+                .bind(server.flavor.as_deref())
+                .bind(server.phase.as_str())
+                .bind(server.generation)
+                .bind(&*server.owner)
+                .bind(&handle)
+                .bind(&request)
+                .bind(server.asynchronous)
+                .bind(&*server.address)
+                .bind(server.start_date)
+                .bind(server.end_date)
+                .bind(server.last_update)
+                .bind(self.clock.now()))?;
+            Ok(inserted == 1)
         })
         .await
     }
@@ -147,18 +142,20 @@ impl Store {
              WHERE uid = $1 AND generation = $2 AND phase <> 'gone'";
         let now = self.clock.now();
         self.timed("advance", async {
-            let moved = on!(&self.db, |pool| {
-                let (sql, text) = match to {
-                    Advance::Running { address } => (RUNNING, *address),
-                    Advance::Owner(owner) => (OWNER, *owner),
-                    Advance::Ended(exit) => (ENDED, exit.reason.as_str()),
-                };
-                let mut query = sqlx::query(sql).bind(uid.as_str()).bind(generation).bind(now);
-                if let Advance::Ended(exit) = to {
-                    query = query.bind(exit.code.map(i64::from));
+            let moved = match to {
+                Advance::Running { address } => {
+                    execute!(self, RUNNING, |query| query.bind(uid.as_str()).bind(generation).bind(now).bind(*address))
                 }
-                query.bind(text).execute(pool).await.map(|done| done.rows_affected())
-            })?;
+                Advance::Owner(owner) => {
+                    execute!(self, OWNER, |query| query.bind(uid.as_str()).bind(generation).bind(now).bind(*owner))
+                }
+                Advance::Ended(exit) => execute!(self, ENDED, |query| query
+                    .bind(uid.as_str())
+                    .bind(generation)
+                    .bind(now)
+                    .bind(exit.code.map(i64::from))
+                    .bind(exit.reason.as_str())),
+            }?;
             Ok((moved == 1).then_some(generation + 1))
         })
         .await
@@ -173,9 +170,7 @@ impl Store {
              WHERE uid = $1 AND phase NOT IN ('stopping', 'gone')";
         let now = self.clock.now();
         self.timed("request_stop", async {
-            let rows = on!(&self.db, |pool| {
-                sqlx::query(SQL).bind(uid.as_str()).bind(now).execute(pool).await.map(|done| done.rows_affected())
-            })?;
+            let rows = execute!(self, SQL, |query| query.bind(uid.as_str()).bind(now))?;
             Ok(rows == 1)
         })
         .await
@@ -190,11 +185,9 @@ impl Store {
              request = '', handle = '', generation = generation + 1, changed_at = $4 WHERE uid = $1 AND phase <> 'gone'";
         let now = self.clock.now();
         self.timed("remove_server", async {
-            on!(&self.db, |pool| {
-                let query =
-                    sqlx::query(SQL).bind(uid.as_str()).bind(outcome.kind).bind(outcome.reason.as_deref()).bind(now);
-                Ok(query.execute(pool).await.map(drop)?)
-            })
+            let reason = outcome.reason.as_deref();
+            execute!(self, SQL, |query| query.bind(uid.as_str()).bind(outcome.kind).bind(reason).bind(now))?;
+            Ok(())
         })
         .await
     }

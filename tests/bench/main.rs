@@ -125,7 +125,8 @@ async fn cycles(outpost: &str, dir: &Path) {
         .filename(dir.join("bare.sqlite"))
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Normal);
+        .synchronous(SqliteSynchronous::Normal)
+        .pragma("wal_autocheckpoint", "8192");
     let bare =
         SqlitePoolOptions::new().max_connections(1).test_before_acquire(false).connect_with(options).await.unwrap();
     sqlx::query("CREATE TABLE bare (id BIGINT PRIMARY KEY, body TEXT NOT NULL)").execute(&bare).await.unwrap();
