@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::options::Options;
@@ -32,11 +32,14 @@ const ATTEMPTS: usize = 10;
 /// failed.
 type Heard = oneshot::Receiver<Option<String>>;
 
+/// The right to change a server. Work on a thread of its own has a share in it: it goes on where its caller was dropped.
+pub type Turn = Arc<OwnedMutexGuard<()>>;
+
 /// What the calls for one server share while there are any.
 #[derive(Debug, Default)]
 pub struct Slot {
     /// Who changes the server: one at a time.
-    pub turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
     /// Cancelled and replaced by each stop: no start that was called before it goes on after it.
     stopped: Mutex<CancellationToken>,
     /// Who wants to hear how the start goes.
@@ -91,6 +94,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Slot {
+    /// Waits until nobody else changes the server.
+    pub async fn turn(&self) -> Turn {
+        Arc::new(self.turn.clone().lock_owned().await)
+    }
+
     fn say(&self, progress: u8, message: &str) {
         for listener in &*lock(&self.listeners) {
             listener.say(progress, message);
@@ -110,8 +118,8 @@ impl Process {
         let stopped = lock(&slot.stopped).clone();
         let time = self.settings.load().start_timeout;
         let start = async {
-            let turn = slot.turn.lock().await;
-            let heard = self.ensure(launch, slot).await?;
+            let turn = slot.turn().await;
+            let heard = self.ensure(launch, slot, &turn).await?;
             drop(turn);
             self.follow(&launch.uid, slot, heard).await
         };
@@ -127,7 +135,7 @@ impl Process {
 
     /// Sees to it that there is a record of the server: a supervisor that has begun, or has been there before. The answer
     /// fires when a supervisor that has begun has nothing more to say.
-    async fn ensure(&self, launch: &Launch, slot: &Hold) -> Result<Option<Heard>> {
+    async fn ensure(&self, launch: &Launch, slot: &Hold, turn: &Turn) -> Result<Option<Heard>> {
         let uid = &launch.uid;
         for _ in 0..ATTEMPTS {
             match self.look(uid).await? {
@@ -138,7 +146,7 @@ impl Process {
                 Seen::Broken => return Err(Error::failed(sentences::record_lost())),
                 Seen::Nothing | Seen::Empty => {}
             }
-            let mut heard = self.launch_supervisor(launch, slot).await?;
+            let mut heard = self.launch_supervisor(launch, slot, turn).await?;
             let mut wait = Duration::from_millis(5);
             loop {
                 let ended = tokio::select! {
@@ -171,14 +179,14 @@ impl Process {
         done.await?.map_err(|error| Error::internal(format!("state of {uid}: {error}")))
     }
 
-    async fn launch_supervisor(&self, launch: &Launch, slot: &Hold) -> Result<Heard> {
+    async fn launch_supervisor(&self, launch: &Launch, slot: &Hold, turn: &Turn) -> Result<Heard> {
         let options = Options::read(&launch.options)?;
         if !options.unknown.is_empty() {
             let names = options.unknown.iter().map(|name| sentences::quoted(name)).collect::<Vec<_>>().join(", ");
             slot.say(5, &format!("This system does not know these options and ignores them: {names}."));
         }
         slot.say(10, "Starting the server's process.");
-        let frame = self.frame(launch, options).await?;
+        let frame = self.frame(launch, options, turn.clone()).await?;
         let mut command = Command::new(&self.context.supervisor);
         // The identifier is for people who look at the list of processes.
         command.arg("supervise").arg(launch.uid.as_str()).arg0("outpost").env_clear().current_dir("/");
@@ -203,13 +211,14 @@ impl Process {
         Ok(heard)
     }
 
-    async fn frame(&self, launch: &Launch, options: Options) -> Result<Vec<u8>> {
+    async fn frame(&self, launch: &Launch, options: Options, turn: Turn) -> Result<Vec<u8>> {
         let settings = self.settings.load_full();
         let limited = plan::limits(&settings, &options) != super::limits::Limits::default();
         let cgroups = limited.then(|| self.cgroups().cloned()).flatten();
         let (places, launch) = (self.places.clone(), launch.clone());
         let (instance, spawner) = (self.context.instance.clone(), self.name.clone());
         blocking(move || {
+            let _turn = turn;
             let site = Site {
                 settings: &settings,
                 places: &places,

@@ -25,11 +25,11 @@ impl Process {
     pub(super) async fn stop_server(&self, uid: &Uid) -> Result<()> {
         let slot = self.slots.hold(uid);
         slot.cancel_starts();
-        let _turn = slot.turn.lock().await;
+        let turn = slot.turn().await;
         self.watched.remove(uid);
         let dir = self.places.server(uid);
         // The lock is kept until the directory is gone: a supervisor that is still on its way finds neither.
-        let _lock = match self.look(uid).await? {
+        let lock = match self.look(uid).await? {
             Seen::Nothing => None,
             _ => self.end_supervisor(uid, &dir).await?,
         };
@@ -37,10 +37,13 @@ impl Process {
             self.end_server(&record).await?;
         }
         self.end_strays(uid).await?;
-        let certificates = self.places.certificates(uid);
-        let removed = blocking(move || state::remove(&certificates).and_then(|()| dir.remove())).await?;
-        removed.map_err(|error| not_ended(format_args!("files of {uid}: {error}")))?;
-        ports::give_back(uid);
+        let (certificates, owner) = (self.places.certificates(uid), uid.clone());
+        let removed = blocking(move || {
+            let (_turn, _lock) = (turn, lock);
+            ports::give_back(&owner);
+            state::remove(&certificates).and_then(|()| dir.remove())
+        });
+        removed.await?.map_err(|error| not_ended(format_args!("files of {uid}: {error}")))?;
         Ok(())
     }
 
