@@ -3,6 +3,7 @@
 
 mod conformance;
 mod contract;
+mod example;
 mod hub_calls;
 mod openapi;
 mod outage;
