@@ -1,5 +1,7 @@
 //! Log lines. One reads alone and carries its facts as fields; what comes from a hub is quoted, and no secret is in it.
 
+use std::io::IsTerminal as _;
+
 use serde::Deserialize;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -68,7 +70,11 @@ pub fn init(settings: &Settings) -> Result<Level, String> {
     let (filter, level) = reload::Layer::new(settings.filter()?);
     let lines = tracing_subscriber::registry().with(filter);
     let result = match settings.format {
-        Format::Human => lines.with(fmt::layer().with_writer(std::io::stderr).with_target(false)).try_init(),
+        Format::Human => {
+            // Colours are for people, not for a journal or a file.
+            let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+            lines.with(layer.with_target(false)).try_init()
+        }
         Format::Json => lines.with(fmt::layer().json().with_writer(std::io::stderr).with_current_span(true)).try_init(),
     };
     result.map_err(|error| format!("log: {error}"))?;

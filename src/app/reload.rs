@@ -83,6 +83,32 @@ async fn reload(outpost: &Arc<Outpost>, options: &Options, context: &process::Co
         }
     }
     let config = Config { http: old.http.clone(), store: old.store.clone(), tasks: old.tasks.clone(), ..new };
+    if let Err(mistake) = apply(outpost, options, context, &old, &config).await {
+        // What was changed before the mistake showed goes back.
+        for (name, settings) in &old.spawners {
+            outpost.spawners.get(name).map(|spawner| spawner.reconfigure(settings));
+        }
+        let _ = outpost.hubs.reconfigure(&old.hubs);
+        return Err(mistake);
+    }
+    if let Some(level) = &options.level {
+        level.set(&config.log)?;
+    }
+    outpost.config.store(Arc::new(config));
+    Ok(())
+}
+
+async fn apply(
+    outpost: &Arc<Outpost>,
+    options: &Options,
+    context: &process::Context,
+    old: &Config,
+    config: &Config,
+) -> Result<(), String> {
+    outpost.hubs.reconfigure(&config.hubs)?;
+    for name in config.hubs.keys() {
+        outpost.hubs.get(name).map_err(|error| format!("hubs.{name:?}: {error}"))?;
+    }
     for (name, settings) in &config.spawners {
         match outpost.spawners.get(name) {
             Some(spawner) if old.spawners.get(name) != Some(settings) => {
@@ -96,16 +122,11 @@ async fn reload(outpost: &Arc<Outpost>, options: &Options, context: &process::Co
             }
         }
     }
-    outpost.hubs.reconfigure(&config.hubs)?;
     if *outpost.loaded.borrow() {
-        credentials::apply(&outpost.store, &config, &options.environment)
+        credentials::apply(&outpost.store, config, &options.environment)
             .await
             .map_err(|error| error.cause().map_or_else(|| error.to_string(), str::to_owned))?;
         outpost.auth.update(outpost.store.passwords().await.map_err(|error| error.to_string())?);
     }
-    if let Some(level) = &options.level {
-        level.set(&config.log)?;
-    }
-    outpost.config.store(Arc::new(config));
     Ok(())
 }

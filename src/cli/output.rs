@@ -32,9 +32,10 @@ pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
     }
 }
 
-/// Text without control characters.
+/// Text without control characters, and without those that turn the direction of what follows.
 pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|char| if char.is_control() { char.escape_default().to_string() } else { char.to_string() })
-        .collect()
+    let steers = |char: char| {
+        char.is_control() || matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|char| if steers(char) { char.escape_default().to_string() } else { char.to_string() }).collect()
 }

@@ -45,7 +45,14 @@ impl Outpost {
             let (this, entry) = (self.clone(), entry.clone());
             self.tracker.spawn(async move { this.finish_stop(entry, before).await });
         }
-        if !asynchronous {
+        if asynchronous {
+            // An answer is a promise that has to outlive this process. (The same once more in the background changes nothing.)
+            if entry.stored().await.is_ok()
+                && let Err(error) = self.store.request_stop(&entry.uid).await
+            {
+                tracing::warn!(server.uid = %entry.uid, cause = error.cause(), "the database cannot be told of a stop; stopping all the same");
+            }
+        } else {
             let waiting = tokio::time::timeout(PATIENCE, entry.gone());
             waiting.await.map_err(|_| Error::Unavailable {
                 message: "The server is still being stopped. Outpost goes on until it is gone.",

@@ -1,10 +1,12 @@
 //! All tests that need more than one module: a real server on a free port, the real databases, the real programs.
 #![expect(clippy::disallowed_methods, reason = "tests have no application to spawn on, and clients of their own")]
 
+mod cli;
 mod conformance;
 mod contract;
 mod example;
 mod hub_calls;
+mod kills;
 mod openapi;
 mod outage;
 mod process;

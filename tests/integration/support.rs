@@ -1,5 +1,6 @@
 //! What tests share.
 
+pub mod daemon;
 pub mod database;
 pub mod fake_hub;
 pub mod real_hub;

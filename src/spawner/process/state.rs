@@ -205,6 +205,8 @@ impl Dir {
     /// # Errors
     /// The disk.
     pub fn remove(&self) -> io::Result<()> {
+        // Outpost may have been killed while it made the directory.
+        remove(&self.0.with_extension("new"))?;
         remove(&self.0)
     }
 
