@@ -46,6 +46,8 @@ pub struct Options {
     pub supervisor: PathBuf,
     /// How to change the log level.
     pub level: Option<Level>,
+    /// Shows the credential that was made because there was none.
+    pub announce: fn(&Generated),
 }
 
 /// An Outpost that is bound and ready to run.
@@ -55,8 +57,8 @@ pub struct App {
     /// Ends the application gently.
     pub shutdown: CancellationToken,
     options: Options,
-    api: Listener,
-    admin: Listener,
+    api: Option<Listener>,
+    admin: Option<Listener>,
     tls: Option<Tls>,
     changes: mpsc::UnboundedReceiver<Uid>,
     context: process::Context,
@@ -141,7 +143,17 @@ impl App {
             tracker,
             abort: CancellationToken::new(),
         });
-        Ok(Self { outpost, shutdown, options, api, admin, tls, changes: changed, context, _state_dir: state_dir })
+        Ok(Self {
+            outpost,
+            shutdown,
+            options,
+            api: Some(api),
+            admin: Some(admin),
+            tls,
+            changes: changed,
+            context,
+            _state_dir: state_dir,
+        })
     }
 
     /// Where hubs reach the API, and where probes reach health and metrics.
@@ -149,7 +161,11 @@ impl App {
     /// # Errors
     /// The system does not know.
     pub fn addresses(&self) -> std::io::Result<(SocketAddr, SocketAddr)> {
-        Ok((self.api.address()?, self.admin.address()?))
+        let address = |listener: &Option<Listener>| match listener {
+            Some(listener) => listener.address(),
+            None => Err(std::io::Error::other("it runs already")),
+        };
+        Ok((address(&self.api)?, address(&self.admin)?))
     }
 
     /// Reads the database for the first time: schema, credentials, servers. A database that does not answer is no error:
@@ -171,9 +187,14 @@ impl App {
 
     async fn try_connect(&self) -> Result<Option<Generated>, Error> {
         let outpost = &self.outpost;
+        let config = outpost.config.load_full();
         outpost.store.migrate().await?;
-        let generated = credentials::apply(&outpost.store, &outpost.config.load(), &self.options.environment).await?;
+        credentials::apply(&outpost.store, &config, &self.options.environment).await?;
         outpost.load().await?;
+        let generated = credentials::first(&outpost.store, &config).await?;
+        if generated.is_some() {
+            outpost.auth.update(outpost.store.passwords().await?);
+        }
         Ok(generated)
     }
 
@@ -203,8 +224,9 @@ impl App {
         let serve = |listener: Listener, router| {
             listener.serve(router, self.shutdown.clone(), settings.request_timeout, settings.shutdown_timeout)
         };
-        let mut api = Box::pin(serve(replace(&mut self.api)?, http::router(outpost.clone())));
-        let mut admin = Box::pin(serve(replace(&mut self.admin)?, http::admin::router(outpost.clone())));
+        let mut api = Box::pin(serve(self.api.take().ok_or("it runs already")?, http::router(outpost.clone())));
+        let mut admin =
+            Box::pin(serve(self.admin.take().ok_or("it runs already")?, http::admin::router(outpost.clone())));
         let reconnect = self.reconnect();
         tokio::pin!(reconnect);
         let mut connecting = true;
@@ -234,15 +256,12 @@ impl App {
         while !*self.outpost.loaded.borrow() && !self.shutdown.is_cancelled() {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(5));
-            self.connect().await?;
+            if let Some(generated) = self.connect().await? {
+                (self.options.announce)(&generated);
+            }
         }
         Ok(())
     }
-}
-
-/// Takes a listener out; the one left behind is bound to a port that nobody knows and closed with the application.
-fn replace(listener: &mut Listener) -> Result<Listener, String> {
-    Ok(std::mem::replace(listener, Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), None)?))
 }
 
 fn build_spawner(

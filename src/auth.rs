@@ -4,7 +4,8 @@
 //! remembered by its salted hash, so that a poll costs no argon2; the memory is thrown away whenever a password changes.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::ArcSwapOption;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
@@ -12,7 +13,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Result};
 use crate::store::PasswordRow;
@@ -22,7 +23,7 @@ const NOT_AUTHENTICATED: &str = "Not authenticated";
 /// With one that is not right.
 const INCORRECT: &str = "Incorrect username or password";
 
-/// How many right and wrong headers are remembered; each hub sends one, an attacker many.
+/// How many wrong passwords are remembered.
 const REMEMBERED: usize = 1024;
 
 /// A second choice of OWASP's password storage recommendations for argon2id: less memory, one more pass. Two at once at
@@ -30,6 +31,9 @@ const REMEMBERED: usize = 1024;
 const MEMORY_KIB: u32 = 12 * 1024;
 const PASSES: u32 = 3;
 const AT_ONCE: usize = 2;
+
+/// How many requests with passwords that were never seen may wait for one hub: some seconds' work.
+const LONGEST_QUEUE: usize = 64;
 
 type Fingerprint = [u8; 32];
 
@@ -39,72 +43,146 @@ pub struct Auth {
     known: ArcSwapOption<Known>,
     salt: [u8; 32],
     permits: Arc<Semaphore>,
+    /// For names that nobody has: they never stand in the way of those that somebody has.
+    nobody: Arc<Semaphore>,
 }
 
+/// The passwords of one moment, and what was found out about them.
 #[derive(Debug, Default)]
 struct Known {
-    rows: Vec<PasswordRow>,
-    right: RwLock<HashMap<Fingerprint, Arc<str>>>,
+    hubs: HashMap<Arc<str>, Hub>,
     wrong: RwLock<HashSet<Fingerprint>>,
+}
+
+#[derive(Debug)]
+struct Hub {
+    hashes: Vec<String>,
+    right: RwLock<HashSet<Fingerprint>>,
+    /// One password of a hub is checked at a time: guessing one hub's name does not hold up the others.
+    turn: Arc<Semaphore>,
+    waiting: AtomicUsize,
 }
 
 impl Default for Auth {
     fn default() -> Self {
-        Self { known: ArcSwapOption::empty(), salt: rand::random(), permits: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self {
+            known: ArcSwapOption::empty(),
+            salt: rand::random(),
+            permits: Arc::new(Semaphore::new(AT_ONCE)),
+            nobody: Arc::new(Semaphore::new(1)),
+        }
     }
 }
 
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Auth {
-    /// Takes over the passwords of the database; nothing happens if they are the ones that are known.
+    /// Takes over the passwords of the database. What is known about hubs whose passwords are the same stays known.
     pub fn update(&self, rows: Vec<PasswordRow>) {
-        if self.known.load().as_ref().is_none_or(|known| known.rows != rows) {
-            self.known.store(Some(Arc::new(Known { rows, ..Known::default() })));
+        let mut hashes: HashMap<Arc<str>, Vec<String>> = HashMap::new();
+        for row in rows {
+            hashes.entry(row.hub.into()).or_default().push(row.hash);
         }
+        let old = self.known.load_full();
+        let same = |hub: &str, hashes: &[String]| {
+            old.as_ref().and_then(|old| old.hubs.get(hub)).filter(|known| known.hashes == hashes)
+        };
+        if old.as_ref().is_some_and(|old| {
+            old.hubs.len() == hashes.len() && hashes.iter().all(|(hub, hashes)| same(hub, hashes).is_some())
+        }) {
+            return;
+        }
+        let hubs = hashes.into_iter().map(|(hub, hashes)| {
+            let right = same(&hub, &hashes).map(|known| read(&known.right).clone()).unwrap_or_default();
+            let turn = Arc::new(Semaphore::new(1));
+            (hub, Hub { hashes, right: RwLock::new(right), turn, waiting: AtomicUsize::new(0) })
+        });
+        self.known.store(Some(Arc::new(Known { hubs: hubs.collect(), ..Known::default() })));
     }
 
     /// Who sends this `Authorization` header.
     ///
     /// # Errors
-    /// [`Error::Unauthorized`]; [`Error::Unavailable`] as long as the passwords were never read.
+    /// [`Error::Unauthorized`]; [`Error::Unavailable`] as long as the passwords were never read, and while too many wrong
+    /// ones are being checked.
     pub async fn authenticate(&self, header: Option<&[u8]>) -> Result<Arc<str>> {
         let header = header.ok_or(Error::Unauthorized(NOT_AUTHENTICATED))?;
         let known = self.known.load_full().ok_or(Error::Unavailable {
             message: "Outpost is starting and has not reached its database yet. Please try again in a minute.",
             cause: "the hubs' passwords were not read yet".to_owned(),
         })?;
-        let fingerprint: Fingerprint = Sha256::new().chain_update(self.salt).chain_update(header).finalize().into();
-        if let Some(hub) = known.right.read().unwrap_or_else(PoisonError::into_inner).get(&fingerprint) {
-            return Ok(hub.clone());
+        let (name, password) = decode(header).ok_or(Error::Unauthorized(NOT_AUTHENTICATED))?;
+        let digest =
+            Sha256::new().chain_update(self.salt).chain_update(&name).chain_update([0]).chain_update(&password);
+        let fingerprint: Fingerprint = digest.finalize().into();
+        let Some((name, hub)) = known.hubs.get_key_value(name.as_str()) else {
+            // Takes as long as a wrong password, unless somebody tries many.
+            if let Ok(permit) = self.nobody.clone().try_acquire_owned() {
+                check(permit, vec![NOBODY.to_owned()], password).await?;
+            }
+            return Err(Error::Unauthorized(INCORRECT));
+        };
+        if read(&hub.right).contains(&fingerprint) {
+            return Ok(name.clone());
         }
-        let (hub, password) = decode(header).ok_or(Error::Unauthorized(NOT_AUTHENTICATED))?;
-        if known.wrong.read().unwrap_or_else(PoisonError::into_inner).contains(&fingerprint) {
+        if read(&known.wrong).contains(&fingerprint) {
             return Err(Error::Unauthorized(INCORRECT));
         }
-        let permit = self.permits.clone().acquire_owned().await.map_err(Error::internal)?;
-        let hashes: Vec<String> = known.rows.iter().filter(|row| row.hub == hub).map(|row| row.hash.clone()).collect();
-        let right = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            verify_any(&hashes, password.as_bytes())
-        })
-        .await
-        .map_err(Error::internal)?;
-        if right {
-            let hub: Arc<str> = hub.into();
-            let mut right = known.right.write().unwrap_or_else(PoisonError::into_inner);
-            if right.len() >= REMEMBERED {
-                right.clear();
-            }
-            right.insert(fingerprint, hub.clone());
-            Ok(hub)
-        } else {
-            let mut wrong = known.wrong.write().unwrap_or_else(PoisonError::into_inner);
-            if wrong.len() >= REMEMBERED {
-                wrong.clear();
-            }
-            wrong.insert(fingerprint);
-            Err(Error::Unauthorized(INCORRECT))
+        let _waiting = Waiting::of(hub)?;
+        let _turn = hub.turn.acquire().await.map_err(Error::internal)?;
+        // Found out while this one waited?
+        if read(&hub.right).contains(&fingerprint) {
+            return Ok(name.clone());
         }
+        let permit = self.permits.clone().acquire_owned().await.map_err(Error::internal)?;
+        if check(permit, hub.hashes.clone(), password).await? {
+            write(&hub.right).insert(fingerprint);
+            return Ok(name.clone());
+        }
+        let mut wrong = write(&known.wrong);
+        if wrong.len() >= REMEMBERED {
+            wrong.clear();
+        }
+        wrong.insert(fingerprint);
+        Err(Error::Unauthorized(INCORRECT))
     }
+}
+
+/// A place in a hub's queue.
+struct Waiting<'a>(&'a Hub);
+
+impl<'a> Waiting<'a> {
+    fn of(hub: &'a Hub) -> Result<Self> {
+        let place = Self(hub);
+        if hub.waiting.fetch_add(1, Ordering::Relaxed) >= LONGEST_QUEUE {
+            return Err(Error::Unavailable {
+                message: "Outpost is checking too many wrong passwords of this JupyterHub just now. Please try again in a minute.",
+                cause: format!("more than {LONGEST_QUEUE} requests with passwords that were never seen are waiting"),
+            });
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Compares a password with hashes, away from the threads that answer requests.
+async fn check(permit: OwnedSemaphorePermit, hashes: Vec<String>, password: String) -> Result<bool> {
+    let right = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        hashes.iter().any(|hash| verify_password(hash, &password))
+    });
+    right.await.map_err(Error::internal)
 }
 
 /// `Basic` in any case, base64, and a colon between name and password.
@@ -121,15 +199,6 @@ fn decode(header: &[u8]) -> Option<(String, String)> {
 /// A hash to compare with where there is none, so that an unknown hub takes as long as a wrong password.
 const NOBODY: &str =
     "$argon2id$v=19$m=12288,t=3,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-
-fn verify_any(hashes: &[String], password: &[u8]) -> bool {
-    let argon2 = Argon2::default();
-    if hashes.is_empty() {
-        let _ = argon2.verify_password(password, NOBODY);
-        return false;
-    }
-    hashes.iter().any(|hash| argon2.verify_password(password, hash.as_str()).is_ok())
-}
 
 /// Hashes a password with argon2id, in PHC form. Takes some tens of milliseconds.
 ///

@@ -106,6 +106,7 @@ pub fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Outcome {
     if let Command::Openapi = arguments.command {
+        end_quietly_on_a_closed_pipe();
         println!("{}", crate::http::openapi_document());
         return Ok(());
     }
@@ -113,6 +114,9 @@ async fn run(arguments: Arguments) -> Outcome {
         return keys::generate();
     }
     let context = Context::new(arguments.config)?;
+    if !matches!(arguments.command, Command::Serve) {
+        end_quietly_on_a_closed_pipe();
+    }
     match arguments.command {
         Command::Serve => serve::serve(context).await,
         Command::CheckConfig => serve::check_config(context).await,
@@ -126,6 +130,13 @@ async fn run(arguments: Arguments) -> Outcome {
         Command::Keys(command) => keys::run(&context, command).await,
         Command::Openapi => Ok(()),
     }
+}
+
+/// `outpost hub list | head -1` is no reason to panic.
+fn end_quietly_on_a_closed_pipe() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: the default action runs no code of ours.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
 }
 
 /// What the commands share.
@@ -145,6 +156,26 @@ impl Context {
 
     fn state_dir(&self) -> Result<StateDir, Failure> {
         Ok(StateDir::open(&self.config.state_dir(&self.environment)?)?)
+    }
+
+    /// The database of an Outpost that has run before: a command that only looks makes nothing.
+    async fn existing_store(&self) -> Result<Store, Failure> {
+        let state_dir = self.config.state_dir(&self.environment)?;
+        if !state_dir.is_dir() {
+            let text = format!(
+                "there is no state directory {}: no Outpost has run here with this configuration and environment",
+                state_dir.display()
+            );
+            return Err(Failure(FAILED, text));
+        }
+        self.store().await
+    }
+
+    /// Says on which Outpost a command works: another environment can mean another one.
+    fn say_where(&self) {
+        if let Ok(state_dir) = self.config.state_dir(&self.environment) {
+            eprintln!("(The Outpost with the state directory {}.)", state_dir.display());
+        }
     }
 
     /// The database, with its schema up to date.

@@ -138,7 +138,9 @@ impl Config {
         }
         if let Some(name) = &self.spawner {
             note("spawner".to_owned(), self.known_spawner(name));
-        } else if self.spawners.len() > 1 && self.hubs.values().any(|hub| hub.spawner.is_none()) {
+        } else if self.spawners.len() > 1
+            && (self.hubs.is_empty() || self.hubs.values().any(|hub| hub.spawner.is_none()))
+        {
             note("spawner".to_owned(), Err("has to name one of several [spawners.…], or every hub has to".to_owned()));
         }
         for (name, hub) in &self.hubs {

@@ -76,8 +76,22 @@ impl Settings {
     /// A sentence that names the key.
     pub fn check(&self) -> Result<(), String> {
         let path = self.base_path.as_str();
-        if !path.is_empty() && (!path.starts_with('/') || path.contains(['{', '}', '?', '#', '%', ' '])) {
-            return Err("base_path: has to begin with a slash and to be a plain path".to_owned());
+        let plain = |segment: &str| {
+            !segment.is_empty() && segment.chars().all(|c| c.is_ascii_alphanumeric() || "-._~".contains(c))
+        };
+        let sound = path.strip_prefix('/').is_some_and(|path| path.trim_end_matches('/').split('/').all(plain));
+        if !path.trim_end_matches('/').is_empty() && !sound {
+            return Err("base_path: has to be a plain path that begins with a slash, for example /outpost".to_owned());
+        }
+        let first = path.split('/').nth(1).unwrap_or_default();
+        if ["services", "flavors", "userflavors", "credits", "usercredits", "ping", "openapi.json"].contains(&first) {
+            return Err(format!("base_path: must not begin with /{first}, which is a path of the API itself"));
+        }
+        if self.listen == self.admin_listen && self.listen.port() != 0 {
+            return Err("admin_listen: has to be another address than listen".to_owned());
+        }
+        if self.request_timeout.is_zero() {
+            return Err("request_timeout: must not be 0s".to_owned());
         }
         if self.tls_cert.is_some() != self.tls_key.is_some() {
             return Err("tls_cert and tls_key: there have to be both or neither".to_owned());

@@ -85,6 +85,9 @@ impl Settings {
         if self.concurrent_starts == 0 {
             return Err("concurrent_starts: has to be at least 1".to_owned());
         }
+        if self.request_timeout.is_zero() {
+            return Err("request_timeout: must not be 0s".to_owned());
+        }
         self.api_url
             .as_deref()
             .map_or(Ok(()), |api_url| base_url(api_url).map(drop).map_err(|error| format!("api_url: {error}")))
@@ -131,8 +134,10 @@ pub fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > 255 {
         return Err("a hub's name has to have 1 to 255 bytes".to_owned());
     }
-    if name.contains([':', '\0', '\n', '\r']) {
-        return Err("a hub's name is a user name of HTTP Basic: it must not contain a colon or a line break".to_owned());
+    if name.contains(|c: char| c == ':' || c.is_control()) {
+        return Err(
+            "a hub's name is a user name of HTTP Basic: it must not contain a colon or a control character".to_owned()
+        );
     }
     Ok(())
 }

@@ -48,13 +48,20 @@ impl Settings {
     /// # Errors
     /// A sentence that names the key; it does not repeat the URL.
     pub fn check(&self) -> Result<(), String> {
+        if self.max_connections == Some(0) {
+            return Err("max_connections: has to be at least 1".to_owned());
+        }
         match &self.url {
+            Some(url) if url.starts_with("sqlite:") && !url.trim_start_matches("sqlite:").starts_with('/') => {
+                Err("url: has to be an absolute path after sqlite:, for example sqlite:/var/lib/outpost/outpost.sqlite"
+                    .to_owned())
+            }
             Some(url) if url.starts_with("sqlite:") => Ok(()),
             Some(url) => match url::Url::parse(url) {
                 Ok(url) if !matches!(url.scheme(), "postgres" | "postgresql") => {
                     Err("url: has to begin with postgresql:// or sqlite:".to_owned())
                 }
-                Ok(url) if url.password().is_some() => {
+                Ok(url) if url.password().is_some() || url.query_pairs().any(|(key, _)| key == "password") => {
                     Err("url: must not hold the password; say where it is with store.password = { file = \"…\" }"
                         .to_owned())
                 }

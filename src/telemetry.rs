@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 
 use serde::Deserialize;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
@@ -44,6 +45,12 @@ impl Settings {
     }
 
     fn filter(&self) -> Result<EnvFilter, String> {
+        // A lone word that is no level would be taken for a module, and nothing else would be logged.
+        for word in self.level.split(',').map(str::trim).filter(|word| !word.contains(['=', '[', ':'])) {
+            if word.parse::<LevelFilter>().is_err() {
+                return Err(format!("level: `{word}` is no log level; there are error, warn, info, debug and trace"));
+            }
+        }
         EnvFilter::try_new(&self.level).map_err(|error| format!("level: `{}` is no log level: {error}", self.level))
     }
 }

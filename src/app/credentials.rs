@@ -21,9 +21,8 @@ pub struct Generated {
     pub password: SecretString,
 }
 
-/// Makes the database agree with the configuration and the environment; passwords of the command line stay. Gives a
-/// credential if there was none at all.
-pub(super) async fn apply(store: &Store, config: &Config, environment: &Environment) -> Result<Option<Generated>> {
+/// Makes the database agree with the configuration and the environment; passwords of the command line stay.
+pub(super) async fn apply(store: &Store, config: &Config, environment: &Environment) -> Result<()> {
     let mut wanted: Vec<(String, Source, SecretString)> = Vec::new();
     for (hub, settings) in &config.hubs {
         store.add_hub(hub).await?;
@@ -57,10 +56,11 @@ pub(super) async fn apply(store: &Store, config: &Config, environment: &Environm
     for row in rows.iter().filter(|row| row.source != Source::Cli.as_str() && !kept.contains(&row.id)) {
         store.remove_password(&row.id).await?;
     }
-    first_credential(store, config).await
+    Ok(())
 }
 
-async fn first_credential(store: &Store, config: &Config) -> Result<Option<Generated>> {
+/// Makes a credential if there is no hub at all. Whoever calls this has to show it.
+pub(super) async fn first(store: &Store, config: &Config) -> Result<Option<Generated>> {
     if !config.hubs.is_empty() || !store.hubs().await?.is_empty() {
         return Ok(None);
     }

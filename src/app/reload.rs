@@ -32,22 +32,31 @@ pub(super) async fn watch(
 ) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
     let path = options.path.as_deref();
-    let certificate = options.config.http.tls_cert.as_deref();
-    let mut seen = (stamp(path), stamp(certificate));
+    let (certificate, key) = (options.config.http.tls_cert.as_deref(), options.config.http.tls_key.as_deref());
+    let look = || ([stamp(path)], [stamp(certificate), stamp(key)]);
+    let (mut seen, mut read) = (look(), look());
     loop {
         let asked = tokio::select! {
             () = shutdown.cancelled() => return,
             _ = hangup.recv() => true,
             () = tokio::time::sleep(PERIOD) => false,
         };
-        let now = (stamp(path), stamp(certificate));
-        let (file_changed, certificate_changed) = (now.0 != seen.0, now.1 != seen.1);
+        // What changed since the last look may still be being written: it is read when it has stayed the same once.
+        let now = look();
+        let (file_changed, certificate_changed) =
+            (now.0 == seen.0 && now.0 != read.0, now.1 == seen.1 && now.1 != read.1);
         seen = now;
+        if asked || file_changed {
+            read.0 = seen.0;
+        }
         if let Some(tls) = &tls
             && (asked || certificate_changed)
         {
             match tls.reload().await {
-                Ok(()) => tracing::info!("the TLS certificate was read anew"),
+                Ok(()) => {
+                    read.1 = seen.1;
+                    tracing::info!("the TLS certificate was read anew");
+                }
                 Err(error) => {
                     tracing::error!(error = %error, "the TLS certificate cannot be read; the one before stays in force")
                 }
@@ -69,6 +78,11 @@ pub(super) async fn watch(
 }
 
 async fn reload(outpost: &Arc<Outpost>, options: &Options, context: &process::Context) -> Result<(), String> {
+    if let Some(path) = options.path.as_deref()
+        && std::fs::metadata(path).is_ok_and(|file| file.len() == 0)
+    {
+        return Err(format!("{}: is empty, which is taken for a file that is still being written", path.display()));
+    }
     let new = Config::load(options.path.as_deref(), &options.environment)?;
     let old = outpost.config.load_full();
     for (key, changed) in [

@@ -46,15 +46,33 @@ pub(super) enum Command {
 }
 
 pub(super) async fn run(context: &Context, command: Command) -> Outcome {
-    let store = context.store().await?;
+    let store = match command {
+        Command::Add { .. } => context.store().await?,
+        _ => context.existing_store().await?,
+    };
+    if !matches!(command, Command::List { .. }) {
+        context.say_where();
+    }
     match command {
         Command::Add { name, json } => add(context, &store, &name, json).await,
         Command::List { json } => list(&store, json).await,
         Command::Rotate { name, now, json } => {
             known(&store, &name).await?;
             let password = new_password(&store, &name, if now { 1 } else { 2 }).await?;
-            if !json && !now {
+            if !now {
                 eprintln!("The password before stays valid until the next rotation.");
+            }
+            let others = store
+                .passwords()
+                .await?
+                .iter()
+                .filter(|row| row.hub == name && row.source != Source::Cli.as_str())
+                .count();
+            if others > 0 {
+                eprintln!(
+                    "Passwords of this hub in the configuration or in the variable `passwords` stay valid ({others}); take them \
+                     out there."
+                );
             }
             print_credential(context, &name, &password, json)
         }
@@ -157,6 +175,12 @@ async fn remove(context: &Context, store: &Store, name: &str) -> Outcome {
     known(store, name).await?;
     if context.config.hubs.contains_key(name) {
         return Err(Failure(FAILED, format!("hub {name:?} is in the configuration; remove [hubs.{name}] there first")));
+    }
+    if store.passwords().await?.iter().any(|row| row.hub == name && row.source == Source::Env.as_str()) {
+        let text = format!(
+            "hub {name:?} is in the variables `usernames` and `passwords` of the daemon; take it out there first"
+        );
+        return Err(Failure(FAILED, text));
     }
     let servers = store.servers().await?.iter().filter(|server| *server.id.hub == *name).count();
     if servers > 0 {

@@ -9,10 +9,14 @@ use tokio_util::sync::CancellationToken;
 use super::{BAD_CONFIGURATION, Context, FAILED, Failure, Outcome, hub};
 use crate::app::{App, Generated, Options};
 use crate::metrics::Metrics;
+use crate::store::Ring;
 use crate::{hub as client, telemetry};
 
 pub(super) async fn serve(context: Context) -> Outcome {
+    check(&context).await?;
     let level = telemetry::init(&context.config.log)?;
+    // From now on SIGHUP does not end this process, though it is only heeded when everything is up.
+    let _hangup = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
     let app = App::build(Options {
         path: context.path.clone(),
         environment: context.environment.clone(),
@@ -20,6 +24,7 @@ pub(super) async fn serve(context: Context) -> Outcome {
         // The running program, even if a newer one has taken its place on the disk.
         supervisor: PathBuf::from("/proc/self/exe"),
         level: Some(level),
+        announce,
     })
     .await?;
     let (api, admin) = app.addresses().map_err(|error| error.to_string())?;
@@ -30,7 +35,8 @@ pub(super) async fn serve(context: Context) -> Outcome {
         println!("\nEverything is kept in {}.\n", context.state_dir()?.path().display());
     }
     tracing::info!(api = %api, admin = %admin, version = env!("CARGO_PKG_VERSION"), "Outpost is up");
-    let signals = app.outpost.tracker.spawn(handle_signals(app.shutdown.clone(), app.outpost.abort.clone()));
+    #[expect(clippy::disallowed_methods, reason = "it waits for the end of the process, which waits for the tracker")]
+    let signals = tokio::spawn(handle_signals(app.shutdown.clone(), app.outpost.abort.clone()));
     let result = app.run().await;
     signals.abort();
     Ok(result?)
@@ -53,7 +59,15 @@ async fn handle_signals(shutdown: CancellationToken, abort: CancellationToken) {
     std::process::exit(i32::from(FAILED));
 }
 
-pub(super) async fn check_config(context: Context) -> Outcome {
+/// Shows a credential where the start could not, because the database did not answer then.
+fn announce(generated: &Generated) {
+    let Generated { hub: name, password } = generated;
+    println!("There was no credential yet, so one was made. It is shown this once:\n");
+    print!("{}", hub::snippet(name, password.expose_secret(), "http://this-machine:8080"));
+}
+
+/// What only reading secrets, certificates and keys can tell.
+async fn check(context: &Context) -> Outcome {
     let config = &context.config;
     let mut mistakes = Vec::new();
     for (name, settings) in &config.hubs {
@@ -70,8 +84,8 @@ pub(super) async fn check_config(context: Context) -> Outcome {
         }
     }
     for secret in &config.store.keys {
-        if let Err(mistake) = secret.read() {
-            mistakes.push(format!("store.keys: {mistake}"));
+        if let Err(mistake) = secret.read().and_then(|key| Ring::new([key.expose_secret()]).map(drop)) {
+            mistakes.push(format!("store.keys: {secret}: {mistake}"));
         }
     }
     if let Some(Err(mistake)) = config.store.password.as_ref().map(crate::config::Secret::read) {
@@ -85,9 +99,16 @@ pub(super) async fn check_config(context: Context) -> Outcome {
     if !mistakes.is_empty() {
         return Err(Failure(BAD_CONFIGURATION, mistakes.join("\n")));
     }
+    Ok(())
+}
+
+pub(super) async fn check_config(context: Context) -> Outcome {
+    check(&context).await?;
+    let config = &context.config;
+    let state_dir = config.state_dir(&context.environment).map_err(|mistake| Failure(BAD_CONFIGURATION, mistake))?;
     let file = context.path.as_ref().map_or_else(|| "no file, defaults".to_owned(), |path| path.display().to_string());
     println!("The configuration is good ({file}).");
-    println!("  state directory  {}", config.state_dir(&context.environment)?.display());
+    println!("  state directory  {}", state_dir.display());
     println!("  hubs             {}", list(config.hubs.keys()));
     println!("  backends         {}", list(config.spawners.keys()));
     println!("  hubs reach       {}{}", config.http.listen, config.http.base_path);

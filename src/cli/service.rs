@@ -48,7 +48,7 @@ pub(super) struct Stop {
 }
 
 pub(super) async fn run(context: &Context, command: Command) -> Outcome {
-    let store = context.store().await?;
+    let store = context.existing_store().await?;
     match command {
         Command::List { hub, ended: true, json } => ended(&store, hub.as_deref(), json).await,
         Command::List { hub, ended: false, json } => list(&store, hub.as_deref(), json).await,
@@ -143,19 +143,29 @@ async fn stop(store: &Store, arguments: Stop) -> Outcome {
         chosen =
             servers.iter().filter(|server| arguments.hub.as_deref().is_none_or(|hub| *server.id.hub == *hub)).collect();
     }
+    if chosen.is_empty()
+        && let Some(hub) = &arguments.hub
+        && !store.hubs().await?.iter().any(|row| row.name == *hub)
+    {
+        return Err(Failure(
+            FAILED,
+            format!("there is no hub {:?}; `outpost hub list` shows those there are", printable(hub)),
+        ));
+    }
     for server in &chosen {
         store.request_stop(&server.uid).await?;
     }
     if arguments.no_wait || chosen.is_empty() {
-        println!("{} servers are being stopped.", chosen.len());
+        println!("Servers being stopped: {}", chosen.len());
         return Ok(());
     }
     let begun = Instant::now();
+    eprintln!("Waiting for the daemon to stop {}.", chosen.len());
     loop {
         let left = store.servers().await?;
         let left = chosen.iter().filter(|server| left.iter().any(|row| row.uid == server.uid)).count();
         if left == 0 {
-            println!("{} servers are stopped.", chosen.len());
+            println!("Servers stopped: {}", chosen.len());
             return Ok(());
         }
         if begun.elapsed() > PATIENCE {

@@ -95,10 +95,11 @@ impl Environment {
 
     fn apply_sql(&self, config: &mut Config) -> Result<(), String> {
         match self.get("SQL_TYPE") {
-            None => {}
-            Some("sqlite" | "sqlite+pysqlite") => {
+            None if self.get("SQL_DATABASE_URL").is_none() => {}
+            None | Some("sqlite" | "sqlite+pysqlite") => {
                 if let Some(path) = self.get("SQL_DATABASE_URL") {
-                    config.store.url = Some(format!("sqlite:{}", path.trim_start_matches("//")));
+                    // SQLAlchemy: `sqlite://` and this; after one more slash comes the path.
+                    config.store.url = Some(format!("sqlite:{}", path.strip_prefix('/').unwrap_or(path)));
                 }
             }
             Some("postgresql") => {

@@ -32,6 +32,7 @@ async fn readyz(State(outpost): State<App>) -> Response {
 }
 
 async fn metrics(State(outpost): State<App>) -> Response {
+    outpost.metrics.servers.set(i64::try_from(outpost.view.len()).unwrap_or(i64::MAX));
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([("content-type", kind)], outpost.metrics.encode()).into_response()
 }

@@ -20,7 +20,9 @@ impl FromRequestParts<App> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, outpost: &App) -> Result<Self, HttpError> {
         let header = parts.headers.get(AUTHORIZATION).map(|value| value.as_bytes());
-        Ok(Self(outpost.auth.authenticate(header).await?))
+        let hub = outpost.auth.authenticate(header).await?;
+        tracing::Span::current().record("hub.name", tracing::field::debug(&hub));
+        Ok(Self(hub))
     }
 }
 

@@ -28,8 +28,12 @@ impl From<Error> for HttpError {
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let error = self.0;
-        if let Some(cause) = error.cause() {
-            tracing::error!(error = %error, cause, "a request failed");
+        match &error {
+            Error::NotFound | Error::Unauthorized(_) | Error::Invalid { .. } => {}
+            error => match error.cause() {
+                Some(cause) => tracing::error!(error = %error, cause, "a request failed"),
+                None => tracing::warn!(error = %error, "a request was answered with a refusal or failure"),
+            },
         }
         match &error {
             Error::NotFound => detail(StatusCode::NOT_FOUND, "Item not found"),

@@ -24,13 +24,17 @@ pub(super) async fn observe(State(outpost): State<App>, request: Request, next: 
     let id = ulid::Ulid::generate();
     let method = method(request.method());
     let route = request.extensions().get::<MatchedPath>().map_or("", |path| route(path.as_str()));
-    let span = tracing::info_span!("request", id = %id, method, route);
+    let span = tracing::error_span!("request", id = %id, method, route, hub.name = tracing::field::Empty);
     let begun = std::time::Instant::now();
     let mut response = REQUEST_ID.scope(id, next.run(request)).instrument(span.clone()).await;
     let status = response.status();
     outpost.metrics.requests.get_or_create(&RequestLabels { method, route, status: status.as_u16() }).inc();
     let _entered = span.enter();
-    tracing::debug!(status = status.as_u16(), duration_ms = begun.elapsed().as_millis(), "request");
+    tracing::debug!(
+        status = status.as_u16(),
+        duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "request"
+    );
     if !status.is_success()
         && let Ok(id) = HeaderValue::try_from(id.to_string())
     {

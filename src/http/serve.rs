@@ -69,7 +69,7 @@ impl Listener {
         self.socket.local_addr()
     }
 
-    /// Serves until `shutdown`, then lets requests in flight end within `grace`. A client has `patience` for the head of
+    /// Serves HTTP/1.1, which hubs speak (finding out which version a silent client means would have no time-out), until `shutdown`, then lets requests in flight end within `grace`. A client has `patience` for the head of
     /// a request.
     ///
     /// # Errors
@@ -92,12 +92,12 @@ impl Listener {
         let serve = async {
             match self.tls {
                 None => {
-                    let mut server = axum_server::from_tcp(self.socket)?.handle(handle);
+                    let mut server = axum_server::from_tcp(self.socket)?.handle(handle).http1_only();
                     server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(patience);
                     server.serve(service).await
                 }
                 Some(tls) => {
-                    let mut server = axum_server::from_tcp_rustls(self.socket, tls.config)?.handle(handle);
+                    let mut server = axum_server::from_tcp_rustls(self.socket, tls.config)?.handle(handle).http1_only();
                     server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(patience);
                     server.serve(service).await
                 }

@@ -26,6 +26,9 @@ pub enum Report {
         message: String,
         /// The last log lines.
         logs: Vec<String>,
+        /// Whether the hub has to be told that it failed. A synchronous start says so in its answer, which has no place for
+        /// log lines.
+        asynchronous: bool,
     },
     /// The server ended by itself after it had run.
     Ended {
@@ -68,14 +71,16 @@ impl Reporter {
     pub async fn last_word(&self, report: &Report) {
         let now = self.clock.now().format("%Y-%m-%d %H:%M:%S%.3f");
         match report {
-            Report::Failed { message, logs } => {
+            Report::Failed { message, logs, asynchronous } => {
                 let reason = format!("JupyterHub Outpost could not start service: {message}");
                 // The failed event ends the page's stream of progress at once and is not part of it. So the reason goes
                 // ahead as a line of its own, and gets the time that the stream needs to show it.
                 let html = details("<details>", &reason, logs);
-                if self.send(&json!({ "progress": 99, "message": message, "html_message": html }), 2).await
-                    == Called::Ok
-                {
+                let told = self.send(&json!({ "progress": 99, "message": message, "html_message": html }), 2).await;
+                if !asynchronous {
+                    return;
+                }
+                if told == Called::Ok {
                     tokio::time::sleep(READING_TIME).await;
                 }
                 let html = details("<details>", &format!("{now}: {reason}"), logs);

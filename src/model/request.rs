@@ -113,6 +113,7 @@ impl StartRequest {
                 Error::invalid(format!("body.{env_key}.JUPYTERHUB_USER_ID"), "has to be a whole number")
             })?,
         };
+        check_name(&format!("body.{env_key}.JUPYTERHUB_USER"), env.get("JUPYTERHUB_USER").unwrap_or_default())?;
         let flavor = match body.remove("flavor") {
             Some(Value::Null) | None => match user_options.get("flavor") {
                 Some(Value::Null) | None => None,
@@ -122,6 +123,7 @@ impl StartRequest {
             Some(Value::String(flavor)) => Some(flavor),
             Some(_) => return Err(Error::invalid("body.flavor", "has to be a string")),
         };
+        check_name("body.flavor", flavor.as_deref().unwrap_or_default())?;
         Ok(Self {
             misc: object(&mut body, "misc")?,
             certificates: certificates(object(&mut body, "certs")?, object(&mut body, "internal_trust_bundles")?)?,

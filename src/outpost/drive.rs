@@ -26,6 +26,9 @@ impl Outpost {
         let handle = entry.state().server.handle.clone();
         let asynchronous = entry.state().server.asynchronous;
         let callbacks = hub.callbacks(&launch.environment, launch.certificates.as_ref());
+        if launch.certificates.is_some() {
+            entry.keep_callbacks(callbacks.clone());
+        }
         let (progress, lines) = Progress::channel();
         let (last_word, last) = oneshot::channel();
         let reporter = Reporter { hub: hub.clone(), callbacks: callbacks.clone(), clock: self.clock.clone() };
@@ -71,10 +74,7 @@ impl Outpost {
                 self.start_failed(&entry, &error).await;
                 drop(driving);
                 drop(progress);
-                // A synchronous start tells the reason in its answer.
-                if asynchronous {
-                    let _ = last_word.send(failed(error));
-                }
+                let _ = last_word.send(failed(error, asynchronous));
             }
         }
         self.flavor_updates.due(self, &hub, &callbacks);
@@ -89,7 +89,17 @@ impl Outpost {
     ) -> Result<String> {
         let handle = entry.state().server.handle.clone();
         let started = spawner.start(&handle, launch, progress).await?;
-        spawner.start_response(launch, &started)
+        let address = spawner.start_response(launch, &started)?;
+        // The hub splits it at its one colon, and its SSH forwarding puts it into a shell: nothing else may be in it.
+        let sound = address.split_once(':').is_some_and(|(host, port)| {
+            !host.is_empty()
+                && host.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '-')
+                && port.parse::<u16>().is_ok()
+        });
+        if sound || address.is_empty() {
+            return Ok(address);
+        }
+        Err(Error::internal(format!("start_response of {:?} gives {address:?}, which is no host:port", handle.spawner)))
     }
 
     /// The server runs: the caller may know even if the database cannot be told just now. The row says "starting" until
@@ -120,7 +130,8 @@ impl Outpost {
             self.start_failed(entry, &error).await;
         }
         self.flavor_updates.due(self, &hub, &callbacks);
-        Reporter { hub, callbacks, clock: self.clock.clone() }.last_word(&failed(error)).await;
+        let report = failed(error, entry.server().asynchronous);
+        Reporter { hub, callbacks, clock: self.clock.clone() }.last_word(&report).await;
     }
 
     /// Removes what a failed start left behind, then its row; those who wait for the start get the reason.
@@ -240,7 +251,7 @@ impl Outpost {
     async fn report_end(self: &Arc<Self>, entry: &Arc<Entry>, exit: Exit) {
         let Ok(Some(StoredRequest { env, .. })) = self.store.stored_request(&entry.uid).await else { return };
         let Ok(hub) = self.hubs.get(&entry.id.hub) else { return };
-        let callbacks = hub.callbacks(&env, None);
+        let callbacks = entry.callbacks().unwrap_or_else(|| hub.callbacks(&env, None));
         self.flavor_updates.due(self, &hub, &callbacks);
         if exit.code == Some(0) && !exit.early {
             return;
@@ -248,7 +259,7 @@ impl Outpost {
         let mut logs = self.logs(entry).await;
         let logs = logs.split_off(logs.len().saturating_sub(FAILURE_LINES));
         let report = if exit.early {
-            Report::Failed { message: exit.reason, logs }
+            Report::Failed { message: exit.reason, logs, asynchronous: true }
         } else {
             Report::Ended { message: exit.reason, logs }
         };
@@ -265,11 +276,11 @@ impl Outpost {
     }
 }
 
-fn failed(error: Error) -> Report {
+fn failed(error: Error, asynchronous: bool) -> Report {
     let message = error.to_string();
     let logs = match error {
         Error::Failed { mut logs, .. } => logs.split_off(logs.len().saturating_sub(FAILURE_LINES)),
         _ => Vec::new(),
     };
-    Report::Failed { message, logs }
+    Report::Failed { message, logs, asynchronous }
 }

@@ -1,14 +1,19 @@
 //! Recover: after a start of Outpost, and whenever somebody else moved a row.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::TimeDelta;
 
 use super::{Entry, Outpost};
 use crate::error::{Error, Result};
+use crate::hub::Callbacks;
 use crate::model::{Launch, Phase, Server};
 use crate::spawner::Status;
 use crate::store::Advance;
+
+/// How long to wait for a database that does not answer.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// An Outpost that was not seen for this long has its servers taken over.
 const ABSENT_AFTER: TimeDelta = TimeDelta::seconds(30);
@@ -134,11 +139,19 @@ impl Outpost {
             Ok(hub) => hub,
             Err(mistake) => return tracing::error!(hub.name = ?server.id.hub, mistake, "a start cannot go on"),
         };
-        let request = match self.store.stored_request(&server.uid).await {
-            Ok(Some(request)) => request,
-            Ok(None) => return,
-            Err(error) => {
-                return tracing::error!(server.uid = %server.uid, cause = error.cause(), "a start cannot go on");
+        let request = loop {
+            match self.store.stored_request(&server.uid).await {
+                Ok(Some(request)) => break request,
+                Ok(None) => return,
+                Err(error @ Error::Unavailable { .. }) => {
+                    tracing::warn!(server.uid = %server.uid, cause = error.cause(), "a start cannot go on yet; trying again");
+                    tokio::select! {
+                        () = self.abort.cancelled() => return,
+                        () = entry.gone() => return,
+                        () = tokio::time::sleep(RETRY) => {}
+                    }
+                }
+                Err(error) => return self.fail(&entry, hub, Callbacks::default(), error).await,
             }
         };
         tracing::info!(server.uid = %server.uid, hub.name = ?server.id.hub, server.name = ?server.id.name, "going on with a start that was under way");

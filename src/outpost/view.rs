@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
+use crate::hub::Callbacks;
 use crate::model::{AuthState, Phase, Server, ServerId, Uid};
 
 /// One server.
@@ -24,6 +25,8 @@ pub struct Entry {
     pub driving: tokio::sync::Mutex<()>,
     state: watch::Sender<State>,
     auth_state: Mutex<AuthState>,
+    /// With `internal_ssl` a hub can be called with certificates only, and those are in memory only.
+    callbacks: Mutex<Option<Box<Callbacks>>>,
     /// When the hub last asked, in microseconds; 0: not since the last time that was written down.
     asked: AtomicI64,
 }
@@ -54,6 +57,7 @@ impl Entry {
             driving: tokio::sync::Mutex::new(()),
             state: watch::Sender::new(State { server, stored, superseded: false, failure: None, gone: false }),
             auth_state: Mutex::default(),
+            callbacks: Mutex::default(),
             asked: AtomicI64::new(0),
         }
     }
@@ -144,6 +148,17 @@ impl Entry {
     /// Renews the hub's authentication state of the user.
     pub fn set_auth_state(&self, auth_state: AuthState) {
         *self.auth_state.lock().unwrap_or_else(PoisonError::into_inner) = auth_state;
+    }
+
+    /// Keeps the callbacks of a start for the time after it.
+    pub fn keep_callbacks(&self, callbacks: Callbacks) {
+        *self.callbacks.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(callbacks));
+    }
+
+    /// The callbacks that were kept.
+    #[must_use]
+    pub fn callbacks(&self) -> Option<Callbacks> {
+        self.callbacks.lock().unwrap_or_else(PoisonError::into_inner).as_deref().cloned()
     }
 
     /// The row, with the last question of the hub.

@@ -54,7 +54,8 @@ async fn start_outpost(dir: &Path) -> String {
     .unwrap();
     config.state_dir = Some(dir.to_owned());
     let environment = Environment::of(&[("usernames", "bench"), ("passwords", "s3cret")]);
-    let options = Options { path: None, environment, config, supervisor: "/proc/self/exe".into(), level: None };
+    let options =
+        Options { path: None, environment, config, supervisor: "/proc/self/exe".into(), level: None, announce: |_| () };
     let app = App::build(options).await.unwrap();
     let (api, _) = app.addresses().unwrap();
     app.connect().await.unwrap();

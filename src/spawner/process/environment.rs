@@ -19,12 +19,24 @@ pub const SSL_FILES: [(&str, &str); 3] = [
     ("JUPYTERHUB_SSL_CLIENT_CA", "notebooks-ca_trust.crt"),
 ];
 
-/// Whether a hub may not set this variable: what decides which program runs is the site's, and so are the marks that a
-/// server is found by. (The site's hooks get this environment, too.)
+/// Whether a hub may not set this variable: what decides which program runs, as whom, and in which container is the site's,
+/// and so are the marks that a server is found by. (The site's hooks get this environment, too.)
 #[must_use]
 pub fn is_not_for_hubs(name: &str) -> bool {
-    matches!(name, "PATH" | "ENV" | "BASH_ENV" | "IFS" | "GCONV_PATH" | "GLIBC_TUNABLES")
-        || ["LD_", "OUTPOST_", "BASH_FUNC_"].iter().any(|prefix| name.starts_with(prefix))
+    const NAMES: [&str; 10] =
+        ["PATH", "ENV", "BASH_ENV", "IFS", "GCONV_PATH", "GLIBC_TUNABLES", "USER", "LOGNAME", "HOME", "SHELL"];
+    const PREFIXES: [&str; 9] = [
+        "LD_",
+        "OUTPOST_",
+        "BASH_FUNC_",
+        "APPTAINER",
+        "SINGULARITY",
+        "DOCKER_",
+        "PODMAN_",
+        "CONTAINER_",
+        "CONTAINERS_",
+    ];
+    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// What else the environment is made of.

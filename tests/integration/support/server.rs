@@ -56,7 +56,14 @@ pub fn options(dir: &Path, db_url: &str, toml: &str) -> Options {
         ("passwords", "one;two;drei"),
         ("OUTPOST_DATABASE_URL", db_url),
     ]);
-    Options { path: None, environment, config, supervisor: env!("CARGO_BIN_EXE_outpost").into(), level: None }
+    Options {
+        path: None,
+        environment,
+        config,
+        supervisor: env!("CARGO_BIN_EXE_outpost").into(),
+        level: None,
+        announce: |_| (),
+    }
 }
 
 impl TestOutpost {
