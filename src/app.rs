@@ -7,6 +7,7 @@ mod state;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -29,6 +30,12 @@ use crate::spawner::{Changes, Registry, Spawner, SpawnerSettings, memory, proces
 use crate::store::{Ring, Store};
 use crate::telemetry::Level;
 use crate::{http, tasks};
+
+/// How long a database may take for the first look, before Outpost serves without it.
+pub const FIRST_LOOK: Duration = Duration::from_secs(10);
+
+/// How long it may take afterwards: migrations of a large database need their time.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// How long background work may take to end once its time is over.
 const LAST_GRACE: Duration = Duration::from_secs(5);
@@ -140,6 +147,7 @@ impl App {
             clock: Clock::System,
             instance: context.instance.as_str().into(),
             loaded: watch::Sender::new(false),
+            refreshed: AtomicI64::new(0),
             tracker,
             abort: CancellationToken::new(),
         });
@@ -174,8 +182,15 @@ impl App {
     ///
     /// # Errors
     /// A sentence: the database cannot be used with this configuration.
-    pub async fn connect(&self) -> Result<Option<Generated>, String> {
-        match self.try_connect().await {
+    pub async fn connect(&self, patience: Duration) -> Result<Option<Generated>, String> {
+        // Bounded here, because nothing is served before this returns; tried again without a bound.
+        let connected = tokio::time::timeout(patience, self.try_connect()).await.unwrap_or_else(|_| {
+            Err(Error::Unavailable {
+                message: "The database does not answer.",
+                cause: format!("nothing came in {patience:?}"),
+            })
+        });
+        match connected {
             Ok(generated) => Ok(generated),
             Err(Error::Unavailable { cause, .. }) => {
                 tracing::error!(cause, "the database does not answer; Outpost goes on and tries again");
@@ -192,8 +207,10 @@ impl App {
         credentials::apply(&outpost.store, &config, &self.options.environment).await?;
         outpost.load().await?;
         let generated = credentials::first(&outpost.store, &config).await?;
-        if generated.is_some() {
-            outpost.auth.update(outpost.store.passwords().await?);
+        if generated.is_some()
+            && let Ok(passwords) = outpost.store.passwords().await
+        {
+            outpost.auth.update(passwords);
         }
         Ok(generated)
     }
@@ -256,7 +273,7 @@ impl App {
         while !*self.outpost.loaded.borrow() && !self.shutdown.is_cancelled() {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(5));
-            if let Some(generated) = self.connect().await? {
+            if let Some(generated) = self.connect(PATIENCE).await? {
                 (self.options.announce)(&generated);
             }
         }

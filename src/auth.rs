@@ -4,8 +4,7 @@
 //! remembered by its salted hash, so that a poll costs no argon2; the memory is thrown away whenever a password changes.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::ArcSwapOption;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
@@ -60,7 +59,8 @@ struct Hub {
     right: RwLock<HashSet<Fingerprint>>,
     /// One password of a hub is checked at a time: guessing one hub's name does not hold up the others.
     turn: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    /// Who waits for it, by what they know.
+    waiting: Mutex<HashMap<Fingerprint, usize>>,
 }
 
 impl Default for Auth {
@@ -101,7 +101,7 @@ impl Auth {
         let hubs = hashes.into_iter().map(|(hub, hashes)| {
             let right = same(&hub, &hashes).map(|known| read(&known.right).clone()).unwrap_or_default();
             let turn = Arc::new(Semaphore::new(1));
-            (hub, Hub { hashes, right: RwLock::new(right), turn, waiting: AtomicUsize::new(0) })
+            (hub, Hub { hashes, right: RwLock::new(right), turn, waiting: Mutex::default() })
         });
         self.known.store(Some(Arc::new(Known { hubs: hubs.collect(), ..Known::default() })));
     }
@@ -134,7 +134,7 @@ impl Auth {
         if read(&known.wrong).contains(&fingerprint) {
             return Err(Error::Unauthorized(INCORRECT));
         }
-        let _waiting = Waiting::of(hub)?;
+        let _waiting = Waiting::of(hub, fingerprint)?;
         let _turn = hub.turn.acquire().await.map_err(Error::internal)?;
         // Found out while this one waited?
         if read(&hub.right).contains(&fingerprint) {
@@ -154,25 +154,32 @@ impl Auth {
     }
 }
 
-/// A place in a hub's queue.
-struct Waiting<'a>(&'a Hub);
+/// A place in a hub's queue. Those who send the same share one.
+struct Waiting<'a>(&'a Hub, Fingerprint);
 
 impl<'a> Waiting<'a> {
-    fn of(hub: &'a Hub) -> Result<Self> {
-        let place = Self(hub);
-        if hub.waiting.fetch_add(1, Ordering::Relaxed) >= LONGEST_QUEUE {
+    fn of(hub: &'a Hub, fingerprint: Fingerprint) -> Result<Self> {
+        let mut waiting = hub.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() >= LONGEST_QUEUE && !waiting.contains_key(&fingerprint) {
             return Err(Error::Unavailable {
                 message: "Outpost is checking too many wrong passwords of this JupyterHub just now. Please try again in a minute.",
-                cause: format!("more than {LONGEST_QUEUE} requests with passwords that were never seen are waiting"),
+                cause: format!("more than {LONGEST_QUEUE} different passwords that were never seen are waiting"),
             });
         }
-        Ok(place)
+        *waiting.entry(fingerprint).or_default() += 1;
+        Ok(Self(hub, fingerprint))
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = waiting.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&self.1);
+            }
+        }
     }
 }
 

@@ -11,8 +11,11 @@ mod stop;
 mod view;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +59,8 @@ pub struct Outpost {
     pub instance: Arc<str>,
     /// Whether the rows were read.
     pub loaded: watch::Sender<bool>,
+    /// When rows that others moved were last read, in microseconds.
+    pub refreshed: AtomicI64,
     /// All background work, so that an end can wait for it.
     pub tracker: TaskTracker,
     /// Ends what is still running when the time for a gentle end is over.
@@ -71,6 +76,9 @@ pub struct Polled {
     pub logs: Vec<String>,
 }
 
+/// How long a poll or a stop waits for log lines.
+const LOG_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How many log lines a hub gets.
 const LOG_LINES: usize = 200;
 
@@ -79,7 +87,7 @@ impl Outpost {
     ///
     /// # Errors
     /// [`Error::NotFound`] only.
-    pub async fn poll(&self, id: &ServerId, collect_logs: bool, auth_state: AuthState) -> Result<Polled> {
+    pub async fn poll(self: &Arc<Self>, id: &ServerId, collect_logs: bool, auth_state: AuthState) -> Result<Polled> {
         let entry = match self.find(id).await {
             Ok(Some(entry)) => entry,
             Ok(None) => return Err(Error::NotFound),
@@ -119,6 +127,17 @@ impl Outpost {
         Map::new()
     }
 
+    /// When rows that others moved were last read.
+    #[must_use]
+    pub fn refreshed(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp_micros(self.refreshed.load(Ordering::Relaxed)).unwrap_or(DateTime::UNIX_EPOCH)
+    }
+
+    /// Notes that rows that others moved were read at `now`.
+    pub fn set_refreshed(&self, now: DateTime<Utc>) {
+        self.refreshed.store(now.timestamp_micros(), Ordering::Relaxed);
+    }
+
     /// Why this Outpost cannot work just now; empty: it can.
     pub async fn unready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
@@ -134,21 +153,34 @@ impl Outpost {
     }
 
     /// A server by its identity: in memory, or in the database where another Outpost may have made it.
-    async fn find(&self, id: &ServerId) -> Result<Option<Arc<Entry>>> {
+    async fn find(self: &Arc<Self>, id: &ServerId) -> Result<Option<Arc<Entry>>> {
         if let Some(entry) = self.view.get(id) {
             return Ok(Some(entry));
         }
         if *self.loaded.borrow() && !self.store.is_shared() {
             return Ok(None);
         }
-        Ok(self.store.find_server(id).await?.map(|server| self.view.merge(server)))
+        self.find_stored(id).await
+    }
+
+    /// A server by its identity, as the database has it. One that is ours and was not known goes on from where it is.
+    async fn find_stored(self: &Arc<Self>, id: &ServerId) -> Result<Option<Arc<Entry>>> {
+        let Some(server) = self.store.find_server(id).await? else { return Ok(None) };
+        let known = self.view.by_uid(&server.uid).is_some();
+        let entry = self.view.merge(server);
+        if !known {
+            self.resume(&entry);
+        }
+        Ok(Some(entry))
     }
 
     /// The last log lines; a log that cannot be read has none.
     async fn logs(&self, entry: &Entry) -> Vec<String> {
         let handle = entry.state().server.handle.clone();
         let Some(spawner) = self.spawners.get(&handle.spawner) else { return Vec::new() };
-        spawner.logs(&entry.uid, &handle, LOG_LINES).await.unwrap_or_else(|error| {
+        let logs = tokio::time::timeout(LOG_TIMEOUT, spawner.logs(&entry.uid, &handle, LOG_LINES)).await;
+        let logs = logs.unwrap_or_else(|_| Err(Error::internal("it took too long")));
+        logs.unwrap_or_else(|error| {
             tracing::warn!(server.uid = %entry.uid, error = %error, cause = error.cause(), "the log of a server cannot be read");
             Vec::new()
         })

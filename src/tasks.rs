@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Uid;
 use crate::outpost::Outpost;
 
@@ -63,7 +63,7 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// How often the history is cut.
 const PRUNE: Duration = Duration::from_secs(3600);
 /// Rows that were written this long before the last look are read again: clocks differ, and transactions end late.
-const OVERLAP: TimeDelta = TimeDelta::seconds(10);
+const OVERLAP: TimeDelta = TimeDelta::seconds(20);
 
 /// Starts all tasks on the tracker of `outpost`. They end when `shutdown` is cancelled.
 pub fn run_all(outpost: &Arc<Outpost>, changes: mpsc::UnboundedReceiver<Uid>, shutdown: &CancellationToken) {
@@ -84,7 +84,7 @@ async fn every<F>(
     shutdown: CancellationToken,
     run_once: impl Fn(Arc<Outpost>) -> F,
 ) where
-    F: Future<Output = Result<()>> + Send,
+    F: Future<Output = Result<()>> + Send + 'static,
 {
     loop {
         let pause = period.mul_f64(0.9 + 0.2 * rand::random::<f64>());
@@ -95,9 +95,13 @@ async fn every<F>(
         if !*outpost.loaded.borrow() {
             continue;
         }
-        if let Err(error) = run_once(outpost.clone()).await {
-            tracing::warn!(task = name, error = %error, cause = error.cause(), "a background task failed; it is tried again");
-        }
+        // A pass of its own task: one that panics is a pass that failed.
+        let error = match outpost.tracker.spawn(run_once(outpost.clone())).await {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => error,
+            Err(panic) => Error::internal(panic),
+        };
+        tracing::warn!(task = name, error = %error, cause = error.cause(), "a background task failed; it is tried again");
     }
 }
 
@@ -119,7 +123,11 @@ async fn watch_changes(outpost: Arc<Outpost>, mut changes: mpsc::UnboundedReceiv
 async fn refresh(outpost: Arc<Outpost>) -> Result<()> {
     outpost.auth.update(outpost.store.passwords().await?);
     if outpost.store.changed_elsewhere().await? {
-        outpost.refresh(outpost.clock.now() - OVERLAP).await?;
+        // The mark moves only when all before it was read.
+        let (since, now) = (outpost.refreshed(), outpost.clock.now());
+        outpost.refresh(since - OVERLAP).await?;
+        outpost.set_refreshed(now);
+        outpost.store.seen_elsewhere().await?;
     }
     Ok(())
 }

@@ -61,7 +61,10 @@ pub(super) async fn apply(store: &Store, config: &Config, environment: &Environm
 
 /// Makes a credential if there is no hub at all. Whoever calls this has to show it.
 pub(super) async fn first(store: &Store, config: &Config) -> Result<Option<Generated>> {
-    if !config.hubs.is_empty() || !store.hubs().await?.is_empty() {
+    // (A hub without a password is what a first try that was cut off left behind.)
+    let hubs = store.hubs().await?;
+    let unfinished = hubs.iter().all(|hub| hub.name == FIRST_HUB) && store.passwords().await?.is_empty();
+    if !config.hubs.is_empty() || !unfinished {
         return Ok(None);
     }
     let password = generate_password();

@@ -69,6 +69,10 @@ pub(super) async fn watch(
                     tracing::info!("the configuration was read anew");
                 }
                 Err(mistake) => {
+                    // It may be the database that does not answer: then this is tried until it does.
+                    if outpost.store.ping().await.is_err() {
+                        read.0 = [None];
+                    }
                     outpost.metrics.configuration_stale.set(1);
                     tracing::error!(mistake, "the configuration has a mistake; the last good one stays in force");
                 }

@@ -50,9 +50,6 @@ pub(super) async fn run(context: &Context, command: Command) -> Outcome {
         Command::Add { .. } => context.store().await?,
         _ => context.existing_store().await?,
     };
-    if !matches!(command, Command::List { .. }) {
-        context.say_where();
-    }
     match command {
         Command::Add { name, json } => add(context, &store, &name, json).await,
         Command::List { json } => list(&store, json).await,
@@ -116,6 +113,7 @@ async fn known(store: &Store, name: &str) -> Outcome {
 }
 
 fn print_credential(context: &Context, name: &str, password: &str, as_json: bool) -> Outcome {
+    context.say_where();
     if as_json {
         return json(&json!({ "hub": name, "password": password }));
     }

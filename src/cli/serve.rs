@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{BAD_CONFIGURATION, Context, FAILED, Failure, Outcome, hub};
-use crate::app::{App, Generated, Options};
+use crate::app::{App, FIRST_LOOK, Generated, Options};
 use crate::metrics::Metrics;
 use crate::store::Ring;
 use crate::{hub as client, telemetry};
@@ -28,7 +28,7 @@ pub(super) async fn serve(context: Context) -> Outcome {
     })
     .await?;
     let (api, admin) = app.addresses().map_err(|error| error.to_string())?;
-    if let Some(Generated { hub: name, password }) = app.connect().await? {
+    if let Some(Generated { hub: name, password }) = app.connect(FIRST_LOOK).await? {
         let scheme = if context.config.http.tls_cert.is_some() { "https" } else { "http" };
         println!("There was no credential yet, so one was made. It is shown this once:\n");
         print!("{}", hub::snippet(&name, password.expose_secret(), &format!("{scheme}://{api}")));
@@ -84,8 +84,10 @@ async fn check(context: &Context) -> Outcome {
         }
     }
     for secret in &config.store.keys {
-        if let Err(mistake) = secret.read().and_then(|key| Ring::new([key.expose_secret()]).map(drop)) {
-            mistakes.push(format!("store.keys: {secret}: {mistake}"));
+        let ring =
+            |key: SecretString| Ring::new([key.expose_secret()]).map_err(|mistake| format!("{secret}: {mistake}"));
+        if let Err(mistake) = secret.read().and_then(ring) {
+            mistakes.push(format!("store.keys: {mistake}"));
         }
     }
     if let Some(Err(mistake)) = config.store.password.as_ref().map(crate::config::Secret::read) {

@@ -42,7 +42,8 @@ impl ServicePath {
 
 /// Decodes once; `None` if it is no UTF-8.
 fn decode(text: &str) -> Option<String> {
-    percent_decode_str(text).decode_utf8().ok().map(Into::into)
+    // No name holds a NUL, which PostgreSQL does not take.
+    percent_decode_str(text).decode_utf8().ok().filter(|text| !text.contains('\0')).map(Into::into)
 }
 
 impl FromRequestParts<App> for ServicePath {

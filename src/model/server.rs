@@ -67,7 +67,7 @@ impl fmt::Display for Uid {
 ///     +----------+---------+--> Stopping -> (row removed, history written)
 /// ```
 /// A start that fails goes from `Starting` straight into the history.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, PartialOrd)]
 pub enum Phase {
     /// The row exists; the backend may or may not have begun.
     Starting,

@@ -37,6 +37,10 @@ impl Outpost {
         self.flavor_updates.due(self, &hub, &callbacks);
 
         let driving = entry.driving.lock().await;
+        // Somebody else may have driven it while this waited.
+        if entry.state().gone || entry.state().server.phase > Phase::Starting {
+            return;
+        }
         let result = match self.spawners.get(&handle.spawner) {
             None => Err(Error::internal(format!("the backend {:?} is not configured any more", handle.spawner))),
             Some(spawner) => tokio::select! {
@@ -115,6 +119,10 @@ impl Outpost {
             }
         });
         tracing::info!(server.uid = %entry.uid, hub.name = ?entry.id.hub, server.name = ?entry.id.name, address, "a server runs");
+        if moved {
+            // It may have ended before it counted as running.
+            self.look_at(entry).await;
+        }
         if failed && moved {
             let (this, entry, address) = (self.clone(), entry.clone(), address.to_owned());
             self.tracker.spawn(async move {
@@ -139,6 +147,8 @@ impl Outpost {
         // From here on it is this failure that removes the server; a stop that comes now waits for it.
         let ours = entry.move_to(Phase::Stopping, |_| ());
         if ours {
+            // Should Outpost end before the row is gone, it must not be started again.
+            let _ = self.store.request_stop(&entry.uid).await;
             let outcome = Outcome { kind: "failed", reason: Some(error.to_string()) };
             self.remove(entry, &outcome, Some(error)).await;
         }

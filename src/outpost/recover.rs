@@ -1,5 +1,6 @@
 //! Recover: after a start of Outpost, and whenever somebody else moved a row.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,15 @@ use chrono::TimeDelta;
 use super::{Entry, Outpost};
 use crate::error::{Error, Result};
 use crate::hub::Callbacks;
-use crate::model::{Launch, Phase, Server};
+use crate::model::{Launch, Phase, Server, Uid};
 use crate::spawner::Status;
 use crate::store::Advance;
+
+/// A start that nobody drives for this long was left behind.
+const LEFT_ALONE: TimeDelta = TimeDelta::seconds(60);
+
+/// A start that is older than this when Outpost comes back is not begun any more: its hub has given it up.
+const STALE: TimeDelta = TimeDelta::minutes(10);
 
 /// How long to wait for a database that does not answer.
 const RETRY: Duration = Duration::from_secs(2);
@@ -32,6 +39,7 @@ impl Outpost {
                 Err(mistake) => tracing::error!(hub.name = ?hub.name, mistake, "this hub cannot be called"),
             }
         }
+        self.set_refreshed(self.clock.now());
         for server in self.store.servers().await? {
             let server = self.adopt(server).await?;
             let entry = self.view.merge(server);
@@ -72,14 +80,49 @@ impl Outpost {
                 self.view.remove(&entry);
             }
         }
+        self.take_in(moved).await
+    }
+
+    /// Compares all rows with what is known: what changed while nobody could look is found here.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn compare(self: &Arc<Self>) -> Result<()> {
+        let before = self.view.all();
+        let rows = self.store.servers().await?;
+        let there: HashSet<Uid> = rows.iter().map(|row| row.uid.clone()).collect();
+        self.take_in(rows).await?;
+        for entry in before {
+            let (stored, phase, since) = {
+                let state = entry.state();
+                (state.stored, state.server.phase, state.server.start_date)
+            };
+            // Whoever drives it holds this.
+            if !stored || entry.driving.try_lock().is_err() {
+                continue;
+            }
+            if !there.contains(&entry.uid) {
+                self.view.remove(&entry);
+            } else if phase == Phase::Stopping && self.drives(&entry) {
+                self.tracker.spawn(self.clone().finish_stop(entry, Phase::Running));
+            } else if phase == Phase::Starting && self.clock.now() - since > LEFT_ALONE {
+                self.resume(&entry);
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_in(self: &Arc<Self>, moved: Vec<Server>) -> Result<()> {
         for server in moved {
             let before = self.view.by_uid(&server.uid).map(|entry| entry.state().server.phase);
-            let (uid, stopping) = (server.uid.clone(), server.phase == Phase::Stopping);
-            let entry = self.view.merge(server);
             // A row that was read before its own removal is not to come back.
-            if before.is_none() && self.store.ended(&uid).await?.is_some() {
-                self.view.remove(&entry);
+            if before.is_none() && self.store.ended(&server.uid).await?.is_some() {
                 continue;
+            }
+            let stopping = server.phase == Phase::Stopping;
+            let entry = self.view.merge(server);
+            if before.is_none() {
+                self.resume(&entry);
             }
             if stopping && before.is_some_and(|phase| phase != Phase::Stopping) && self.drives(&entry) {
                 let (this, before) = (self.clone(), before.unwrap_or(Phase::Running));
@@ -120,7 +163,7 @@ impl Outpost {
     }
 
     /// Goes on with a server from wherever it is.
-    fn resume(self: &Arc<Self>, entry: &Arc<Entry>) {
+    pub(super) fn resume(self: &Arc<Self>, entry: &Arc<Entry>) {
         let server = entry.state().server.clone();
         if server.owner != self.instance {
             return;
@@ -155,6 +198,13 @@ impl Outpost {
             }
         };
         tracing::info!(server.uid = %server.uid, hub.name = ?server.id.hub, server.name = ?server.id.name, "going on with a start that was under way");
+        if self.clock.now() - server.start_date > STALE && self.is_absent(&server).await {
+            let error = Error::failed(
+                "Outpost was not running while this server should have been started. Please start it again.",
+            );
+            let callbacks = hub.callbacks(&request.env, None);
+            return self.fail(&entry, hub, callbacks, error).await;
+        }
         if request.had_certificates && self.is_absent(&server).await {
             let error = Error::failed(
                 "Outpost was restarted while this server was starting. Its certificates are kept in memory only, so please \

@@ -1,6 +1,7 @@
 //! Start: decide, write, then drive.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -9,6 +10,16 @@ use crate::admission;
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::model::{AuthState, Handle, Launch, Phase, Server, ServerId, StartRequest, StoredRequest, Uid};
+use crate::store::Outcome;
+
+/// The pause between tries to write down that a start never was.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a start waits for the end of the one before with the same identity.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often another Outpost may be faster and then gone again.
+const ROUNDS: usize = 5;
 
 impl Outpost {
     /// Starts a server, or joins the start that is under way, or gives the answer of the one that runs: the same request
@@ -30,17 +41,32 @@ impl Outpost {
             name: request.name.as_str().into(),
             start_id: request.start_id.as_str().into(),
         };
-        loop {
-            let entry = match self.find(&id).await? {
+        let mut superseded = false;
+        for _ in 0..ROUNDS {
+            let found = if superseded { self.find_stored(&id).await? } else { self.find(&id).await? };
+            let entry = match found {
                 Some(entry) => entry,
                 None => self.begin(&id, &request, &auth_state, asynchronous)?,
             };
-            entry.stored().await?;
-            if entry.state().superseded {
+            if entry.is_leaving() {
+                let gone = tokio::time::timeout(PATIENCE, entry.gone()).await;
+                gone.map_err(|_| {
+                    Error::Refused("This server is still being stopped. Please try again in a minute.".to_owned())
+                })?;
                 continue;
             }
-            return if asynchronous { Ok(Arc::from("")) } else { entry.started().await };
+            entry.stored().await?;
+            superseded = entry.state().superseded;
+            if superseded {
+                continue;
+            }
+            let phase = entry.state().server.phase;
+            return if asynchronous && phase != Phase::Ended { Ok(Arc::from("")) } else { entry.started().await };
         }
+        Err(Error::Unavailable {
+            message: "Outpost could not settle who starts this server. Please try again in a minute.",
+            cause: "the row of this server came and went several times".to_owned(),
+        })
     }
 
     /// Decides about a new server and hands it to the background, so that a caller who goes away changes nothing.
@@ -143,7 +169,20 @@ impl Outpost {
                 entry.change(|state| state.superseded = true);
                 self.view.remove(&entry);
             }
-            Err(error) => self.forget(&entry, error),
+            // Not "no" but "unknown": the row may be there, or still come. Those who wait are answered now.
+            Err(error) => {
+                drop(permit);
+                entry.move_to(Phase::Stopping, |_| ());
+                entry.change(|state| state.failure = Some(error.clone()));
+                let outcome = Outcome { kind: "failed", reason: Some(error.to_string()) };
+                while self.store.bury(&server, &outcome).await.is_err() {
+                    tokio::select! {
+                        () = self.abort.cancelled() => return,
+                        () = tokio::time::sleep(AGAIN) => {}
+                    }
+                }
+                self.view.remove(&entry);
+            }
         }
     }
 

@@ -11,6 +11,9 @@ use crate::store::Outcome;
 /// How long a synchronous stop waits; the stop itself goes on until it is done.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// The pause between tries to tell another Outpost of a stop.
+const AGAIN: Duration = Duration::from_secs(2);
+
 /// The answer to a stop.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Stopped {
@@ -50,6 +53,9 @@ impl Outpost {
             if entry.stored().await.is_ok()
                 && let Err(error) = self.store.request_stop(&entry.uid).await
             {
+                if !self.drives(&entry) {
+                    return Err(error);
+                }
                 tracing::warn!(server.uid = %entry.uid, cause = error.cause(), "the database cannot be told of a stop; stopping all the same");
             }
         } else {
@@ -65,6 +71,9 @@ impl Outpost {
     /// Ends a server whose phase is `Stopping` in memory and removes its row. `before` is the phase that it had.
     pub(super) async fn finish_stop(self: Arc<Self>, entry: Arc<Entry>, before: Phase) {
         tracing::info!(server.uid = %entry.uid, hub.name = ?entry.id.hub, server.name = ?entry.id.name, "a server is being stopped");
+        if self.drives(&entry) {
+            entry.cancel.cancel();
+        }
         let _ = entry.stored().await;
         // The row first. If the database is down the server is stopped all the same: its hub wants it gone, and the row is
         // removed as soon as that is possible.
@@ -80,9 +89,16 @@ impl Outpost {
         }
         if !self.drives(&entry) {
             // Its own Outpost sees the row and ends it.
+            while let Err(error) = self.store.request_stop(&entry.uid).await {
+                tracing::warn!(server.uid = %entry.uid, cause = error.cause(), "another Outpost cannot be told of a stop yet; trying again");
+                tokio::select! {
+                    () = self.abort.cancelled() => return,
+                    () = entry.gone() => return,
+                    () = tokio::time::sleep(AGAIN) => {}
+                }
+            }
             return;
         }
-        entry.cancel.cancel();
         let driving = entry.driving.lock().await;
         if entry.state().gone {
             return;

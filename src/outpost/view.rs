@@ -115,6 +115,13 @@ impl Entry {
         }
     }
 
+    /// Whether it is being removed.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        let state = self.state();
+        state.server.phase == Phase::Stopping && !state.gone
+    }
+
     /// Waits until nothing of the server is left.
     pub async fn gone(&self) {
         self.wait(|state| state.gone).await;
@@ -229,12 +236,24 @@ impl View {
             Ok(()) => entry,
             Err(existing) if existing.uid == server.uid => {
                 if existing.state().server.generation < server.generation {
-                    existing.change(|state| state.server = server);
+                    existing.change(|state| {
+                        // What is known here may be further than what could be written down: nothing goes back.
+                        let further = state.server.phase.may_become(server.phase) || state.server.phase == server.phase;
+                        let (phase, address, exit) =
+                            (state.server.phase, state.server.address.clone(), state.server.exit.clone());
+                        state.server = server;
+                        if !further {
+                            state.server.phase = phase;
+                            state.server.address = address;
+                            state.server.exit = exit;
+                        }
+                    });
                 }
                 existing
             }
             // The one before left without our notice: another Outpost removed it.
-            Err(existing) if existing.state().stored => {
+            // (Identifiers are ordered in time.)
+            Err(existing) if existing.state().stored && existing.uid < server.uid => {
                 self.remove(&existing);
                 self.merge(server)
             }

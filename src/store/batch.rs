@@ -37,7 +37,8 @@ impl Batch {
             let batch: Vec<_> = {
                 let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
                 let count = waiting.len().min(LARGEST);
-                waiting.drain(..count).collect()
+                // Nobody waits any more for what took too long: it must not happen behind their backs.
+                waiting.drain(..count).filter(|(_, answer)| !answer.is_closed()).collect()
             };
             if !batch.is_empty() {
                 commit(pool, batch).await;

@@ -135,9 +135,10 @@ impl Store {
     /// The database does not answer.
     pub async fn advance(&self, uid: &Uid, generation: i64, to: &Advance<'_>) -> Result<Option<i64>> {
         const RUNNING: &str = "UPDATE servers SET phase = 'running', address = $4, generation = generation + 1, \
-             changed_at = $3 WHERE uid = $1 AND generation = $2 AND phase <> 'gone'";
+             changed_at = $3 WHERE uid = $1 AND generation = $2 AND phase = 'starting'";
         const ENDED: &str = "UPDATE servers SET phase = 'ended', exit_code = $4, exit_reason = $5, \
-             generation = generation + 1, changed_at = $3 WHERE uid = $1 AND generation = $2 AND phase <> 'gone'";
+             generation = generation + 1, changed_at = $3 WHERE uid = $1 AND generation = $2 \
+             AND phase IN ('starting', 'running')";
         const OWNER: &str = "UPDATE servers SET owner = $4, generation = generation + 1, changed_at = $3 \
              WHERE uid = $1 AND generation = $2 AND phase <> 'gone'";
         let now = self.clock.now();
@@ -154,7 +155,7 @@ impl Store {
                     .bind(generation)
                     .bind(now)
                     .bind(exit.code.map(i64::from))
-                    .bind(exit.reason.as_str())),
+                    .bind(storable(&exit.reason))),
             }?;
             Ok((moved == 1).then_some(generation + 1))
         })
@@ -185,8 +186,40 @@ impl Store {
              request = '', handle = '', generation = generation + 1, changed_at = $4 WHERE uid = $1 AND phase <> 'gone'";
         let now = self.clock.now();
         self.timed("remove_server", async {
-            let reason = outcome.reason.as_deref();
+            let reason = outcome.reason.as_deref().map(storable);
             execute!(self, SQL, |query| query.bind(uid.as_str()).bind(outcome.kind).bind(reason).bind(now))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Makes sure that a server whose insertion has an unknown result never comes up: if its row is there it leaves, and if
+    /// it is still to come it finds its place taken.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn bury(&self, server: &Server, outcome: &Outcome) -> Result<()> {
+        const SQL: &str = "INSERT INTO servers (uid, hub, name, start_id, username, user_id, flavor, phase, generation, owner, \
+             handle, request, asynchronous, address, outcome, exit_reason, start_date, last_update, changed_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 'gone', 0, $8, '', '', $9, '', $10, $11, $12, $12, $13) \
+             ON CONFLICT (uid) DO UPDATE SET phase = 'gone', request = '', handle = '', outcome = excluded.outcome, \
+             exit_reason = excluded.exit_reason, changed_at = excluded.changed_at";
+        let now = self.clock.now();
+        self.timed("bury", async {
+            execute!(self, SQL, |query| query
+                .bind(server.uid.as_str())
+                .bind(&*server.id.hub)
+                .bind(&*server.id.name)
+                .bind(&*server.id.start_id)
+                .bind(&*server.user)
+                .bind(server.user_id)
+                .bind(server.flavor.as_deref())
+                .bind(&*server.owner)
+                .bind(server.asynchronous)
+                .bind(outcome.kind)
+                .bind(outcome.reason.as_deref().map(storable))
+                .bind(server.start_date)
+                .bind(now))?;
             Ok(())
         })
         .await
@@ -201,7 +234,7 @@ impl Store {
         let rows: Vec<Row> = self
             .timed("servers", async { on!(&self.db, |pool| Ok(sqlx::query_as(SQL).fetch_all(pool).await?)) })
             .await?;
-        rows.into_iter().map(|row| self.server(row)).collect()
+        Ok(self.readable(rows))
     }
 
     /// One row by its identity.
@@ -236,8 +269,7 @@ impl Store {
                 })
             })
             .await?;
-        let servers = rows.into_iter().map(|row| self.server(row)).collect::<Result<_>>()?;
-        Ok((servers, left.iter().filter_map(|uid| Uid::parse(uid)).collect()))
+        Ok((self.readable(rows), left.iter().filter_map(|uid| Uid::parse(uid)).collect()))
     }
 
     /// Whether another process may have written since the last call.
@@ -248,7 +280,19 @@ impl Store {
         let Db::Sqlite(pool) = &self.db else { return Ok(true) };
         // Counts the commits of other connections only, and there is one connection here.
         let version: i64 = sqlx::query_scalar("PRAGMA data_version").fetch_one(pool).await?;
-        Ok(self.data_version.swap(version, Ordering::Relaxed) != version)
+        Ok(self.data_version.load(Ordering::Relaxed) != version)
+    }
+
+    /// What [`Store::changed_elsewhere`] told was taken care of.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn seen_elsewhere(&self) -> Result<()> {
+        if let Db::Sqlite(pool) = &self.db {
+            let version: i64 = sqlx::query_scalar("PRAGMA data_version").fetch_one(pool).await?;
+            self.data_version.store(version, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// The request that a server was started with.
@@ -271,16 +315,22 @@ impl Store {
     /// The database does not answer.
     pub async fn touch(&self, seen: &[(Uid, DateTime<Utc>)]) -> Result<()> {
         const SQL: &str = "UPDATE servers SET last_update = $2 WHERE uid = $1";
-        self.timed("touch", async {
-            on!(&self.db, |pool| {
-                let mut write = pool.begin_write().await?;
-                for (uid, at) in seen {
-                    sqlx::query(SQL).bind(uid.as_str()).bind(at).execute(&mut *write).await?;
-                }
-                Ok(write.commit().await?)
+        // In short transactions and in one order, so that two Outposts do not wait for each other.
+        let mut seen: Vec<_> = seen.iter().collect();
+        seen.sort_unstable();
+        for some in seen.chunks(500) {
+            self.timed("touch", async {
+                on!(&self.db, |pool| {
+                    let mut write = pool.begin_write().await?;
+                    for (uid, at) in some {
+                        sqlx::query(SQL).bind(uid.as_str()).bind(at).execute(&mut *write).await?;
+                    }
+                    Ok(write.commit().await?)
+                })
             })
-        })
-        .await
+            .await?;
+        }
+        Ok(())
     }
 
     /// The last servers that ended, newest first.
@@ -347,6 +397,19 @@ impl Store {
         Ok(changed)
     }
 
+    /// The rows that can be read. One that cannot must not hold up the others.
+    fn readable(&self, rows: Vec<Row>) -> Vec<Server> {
+        let read = |row: Row| {
+            let uid = row.uid.clone();
+            self.server(row)
+                .inspect_err(|error| {
+                    tracing::error!(server.uid = uid, cause = error.cause(), "a row cannot be read; it is left alone")
+                })
+                .ok()
+        };
+        rows.into_iter().filter_map(read).collect()
+    }
+
     fn server(&self, row: Row) -> Result<Server> {
         let unreadable =
             |what: &str| Error::internal(format!("server {}: the database holds an unknown {what}", row.uid));
@@ -373,6 +436,11 @@ impl Store {
             last_update: row.last_update,
         })
     }
+}
+
+/// Text without NUL, which PostgreSQL does not take.
+fn storable(text: &str) -> String {
+    text.replace('\0', " ")
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String> {

@@ -41,7 +41,10 @@ impl FlavorUpdates {
             state: Due::No,
         });
         target.hub = hub.clone();
-        target.callbacks.clone_from(callbacks);
+        // One server without a URL does not end the updates of the others.
+        if callbacks.flavors.is_some() {
+            target.callbacks.clone_from(callbacks);
+        }
         match target.state {
             _ if callbacks.flavors.is_none() => {}
             Due::No => {

@@ -12,6 +12,7 @@ use crate::outpost::Outpost;
 /// # Errors
 /// The database does not answer.
 pub async fn run_once(outpost: Arc<Outpost>) -> Result<()> {
+    outpost.compare().await?;
     for entry in outpost.view.all() {
         let phase = entry.state().server.phase;
         if phase == Phase::Running {

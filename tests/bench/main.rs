@@ -58,7 +58,7 @@ async fn start_outpost(dir: &Path) -> String {
         Options { path: None, environment, config, supervisor: "/proc/self/exe".into(), level: None, announce: |_| () };
     let app = App::build(options).await.unwrap();
     let (api, _) = app.addresses().unwrap();
-    app.connect().await.unwrap();
+    app.connect(outpost::app::FIRST_LOOK).await.unwrap();
     tokio::spawn(app.run());
     api.to_string()
 }

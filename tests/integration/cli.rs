@@ -162,7 +162,7 @@ async fn hubs_come_and_go() {
     let (code, said) = failure(&run(&["hub", "remove", "site"]).await);
     assert!(code == 1 && said.contains("hub \"site\" has 1 servers; stop them first"), "{said}");
     let said = success(&run(&["service", "stop", "--hub", "site"]).await);
-    assert_eq!(said, "1 servers are stopped.\n");
+    assert_eq!(said, "Servers stopped: 1\n");
     assert!(daemon.carriers().is_empty());
     success(&run(&["hub", "remove", "site"]).await);
     until_status(&daemon, "site", &fourth, 401).await;
@@ -175,7 +175,7 @@ async fn servers_are_listed_and_stopped() {
     let daemon = Daemon::start(SLEEPER).await;
     assert_eq!(success(&daemon.run(&["service", "list"]).await), "There are no servers.\n");
     assert_eq!(success(&daemon.run(&["service", "list", "--ended"]).await), "No server has ended yet.\n");
-    assert_eq!(success(&daemon.run(&["service", "stop", "--all"]).await), "0 servers are being stopped.\n");
+    assert_eq!(success(&daemon.run(&["service", "stop", "--all"]).await), "Servers being stopped: 0\n");
     // What a user may call a server must not steer the terminal of an administrator.
     let evil = "a\u{1b}[31m\u{7}\u{9b}31m\u{202e}\r\nb\u{85}\u{2028}c\u{7f}";
     for name in ["one", "two", evil] {
@@ -190,7 +190,7 @@ async fn servers_are_listed_and_stopped() {
 
     let uid = rows[0]["id"].as_str().unwrap();
     let pid = daemon.carriers().iter().find(|(id, _)| id == uid).unwrap().1;
-    assert_eq!(success(&daemon.run(&["service", "stop", uid]).await), "1 servers are stopped.\n");
+    assert_eq!(success(&daemon.run(&["service", "stop", uid]).await), "Servers stopped: 1\n");
     assert_eq!((start_of(pid), daemon.carriers().len()), (None, 2));
     assert_eq!(daemon.get("/services/one/1").await.status, 404);
     let (code, said) = failure(&daemon.run(&["service", "stop", uid]).await);
@@ -203,7 +203,7 @@ async fn servers_are_listed_and_stopped() {
     // The daemon that comes next does what was asked for when there was none.
     daemon.kill();
     let said = success(&daemon.run(&["service", "stop", "--all", "--no-wait"]).await);
-    assert_eq!((said.as_str(), daemon.carriers().len()), ("2 servers are being stopped.\n", 2));
+    assert_eq!((said.as_str(), daemon.carriers().len()), ("Servers being stopped: 2\n", 2));
     daemon.spawn();
     daemon.up().await;
     eventually("all are stopped", || async { daemon.rows().await.is_empty().then_some(()) }).await;

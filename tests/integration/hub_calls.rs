@@ -149,6 +149,7 @@ async fn flavor_updates_of_many_starts_are_few() {
     for start in starts {
         assert_eq!(start.await.unwrap(), json!({"service": "127.0.0.1:8888"}));
     }
+    hub.wait_for_calls(FLAVORS, 2).await;
     tokio::time::sleep(Duration::from_millis(800)).await;
     let calls = hub.calls(FLAVORS).len();
     assert!((2..=20).contains(&calls), "{calls} calls for 50 starts");

@@ -88,7 +88,7 @@ impl TestOutpost {
         let client = client();
         let app = App::build(options).await.unwrap();
         let (api, admin) = app.addresses().unwrap();
-        app.connect().await.unwrap();
+        app.connect(outpost::app::FIRST_LOOK).await.unwrap();
         let (outpost, shutdown) = (app.outpost.clone(), app.shutdown.clone());
         let running = tokio::spawn(app.run());
         Self {
