@@ -167,6 +167,7 @@ impl Outpost {
     async fn find_stored(self: &Arc<Self>, id: &ServerId) -> Result<Option<Arc<Entry>>> {
         let Some(server) = self.store.find_server(id).await? else { return Ok(None) };
         let known = self.view.by_uid(&server.uid).is_some();
+        let server = if known { server } else { self.adopt(server).await? };
         let entry = self.view.merge(server);
         if !known {
             self.resume(&entry);

@@ -52,7 +52,7 @@ impl Outpost {
     }
 
     /// In a database that belongs to this machine every row is this Outpost's.
-    async fn adopt(&self, mut server: Server) -> Result<Server> {
+    pub(super) async fn adopt(&self, mut server: Server) -> Result<Server> {
         if !self.store.is_shared() && server.owner != self.instance {
             let owner = Advance::Owner(&self.instance);
             if let Some(generation) = self.store.advance(&server.uid, server.generation, &owner).await? {
@@ -120,6 +120,7 @@ impl Outpost {
                 continue;
             }
             let stopping = server.phase == Phase::Stopping;
+            let server = if before.is_none() { self.adopt(server).await? } else { server };
             let entry = self.view.merge(server);
             if before.is_none() {
                 self.resume(&entry);

@@ -11,5 +11,6 @@ mod openapi;
 mod outage;
 mod process;
 mod real_hub;
+mod recover;
 mod store;
 mod support;
