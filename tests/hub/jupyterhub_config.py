@@ -35,6 +35,7 @@ With HUB_TESTS_TOKEN one hub serves every test case, since these keys of a start
 
 import base64
 import os
+import random
 import socket
 
 c = get_config()  # noqa: F821, defined by JupyterHub
@@ -163,6 +164,21 @@ def switch(name):
     return lambda spawner: bool(options(spawner).get(name, default))
 
 
+def custom_port(spawner, user_options):
+    """A free port for a server, outside of the range that this machine gives to its own connections.
+
+    An asynchronous start has to get the port that the hub expects, and seconds pass before the server listens there.
+    """
+    while True:
+        port = random.randint(23000, 31999)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                # Kept, as the plugin keeps a port of its own choice: it asks again and again.
+                spawner.custom_port = port
+                return port
+
+
+c.OutpostSpawner.custom_port = custom_port
 c.OutpostSpawner.request_url = lambda spawner, user_options: outpost(spawner)["url"]
 c.OutpostSpawner.request_headers = request_headers
 # Tornado's 20 seconds are short for a synchronous start on a machine that compiles at the same time.
