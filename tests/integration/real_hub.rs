@@ -53,6 +53,18 @@ impl Site {
     }
 }
 
+/// A test that fails leaves no servers.
+impl Drop for Site {
+    fn drop(&mut self) {
+        for record in self.records() {
+            let supervisor = record["supervisor"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+            if let Some(pid) = supervisor.filter(|pid| *pid > 1) {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+            }
+        }
+    }
+}
+
 fn environment_of(pid: i64) -> String {
     String::from_utf8_lossy(&std::fs::read(Path::new("/proc").join(pid.to_string()).join("environ")).unwrap())
         .replace('\0', "\n")
