@@ -28,11 +28,11 @@ pub fn provided(variable: &str, what: &str) -> Option<String> {
 
 /// Waits until `check` gives something.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut check: impl FnMut() -> F) -> T {
-    for _ in 0..600 {
+    for _ in 0..2400 {
         if let Some(value) = check().await {
             return value;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("in 30 s it never came true that {what}");
+    panic!("in two minutes it never came true that {what}");
 }

@@ -29,6 +29,17 @@ pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// A test that fails shows what the hub said last.
+impl Drop for RealHub {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("the end of the hub's log:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+        }
+    }
+}
+
 impl RealHub {
     /// Starts a hub whose servers are started by the Outpost on `outpost_port`. `None`: there is none here, and the test is
     /// skipped.
