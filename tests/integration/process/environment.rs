@@ -39,7 +39,7 @@ fn hub_environment() -> Environment {
 #[tokio::test(flavor = "multi_thread")]
 async fn layer_over_layer() {
     let site = Site::new(&format!(
-        "{SLEEPER}notebook_dir = '{{home}}/work/{{username}}'\ndefault_url = '/lab'\nmem_limit = '8G'\n[environment]\nALL = 'site {{username}} {{port}}'\nOF_THE_SITE = 'site'"
+        "{SLEEPER}notebook_dir = '{{home}}/notes/{{username}}'\ndefault_url = '/lab'\nmem_limit = '8G'\n[environment]\nALL = 'site {{username}} {{port}}'\nOF_THE_SITE = 'site'"
     ));
     let mut launch = launch_of("a/b");
     launch.environment = hub_environment();
@@ -51,7 +51,7 @@ async fn layer_over_layer() {
     let mut take = |name: &str| env.remove(name).unwrap_or_else(|| format!("no {name}"));
     let home = site.state.path().join("home/hub/a%2Fb").to_str().unwrap().to_owned();
     assert_eq!(take("JUPYTERHUB_SERVICE_URL"), format!("http://127.0.0.1:{}/user/ada/name/", started.port));
-    assert_eq!(take("JUPYTERHUB_ROOT_DIR"), format!("{home}/work/a%2Fb"));
+    assert_eq!(take("JUPYTERHUB_ROOT_DIR"), format!("{home}/notes/a%2Fb"));
     assert_eq!(take("JUPYTERHUB_DEFAULT_URL"), "/tree");
     assert_eq!(take("HOME"), home);
     assert_eq!(take("ALL"), format!("site a/b {}", started.port));
