@@ -27,12 +27,22 @@ pub fn provided(variable: &str, what: &str) -> Option<String> {
 }
 
 /// Waits until `check` gives something.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut check: impl FnMut() -> F) -> T {
-    for _ in 0..2400 {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, check: impl FnMut() -> F) -> T {
+    within(Duration::from_secs(30), what, check).await
+}
+
+/// Waits until `check` gives something, for as long as `patience`.
+pub async fn within<T, F: Future<Output = Option<T>>>(
+    patience: Duration,
+    what: &str,
+    mut check: impl FnMut() -> F,
+) -> T {
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < patience {
         if let Some(value) = check().await {
             return value;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("in two minutes it never came true that {what}");
+    panic!("in {patience:?} it never came true that {what}");
 }

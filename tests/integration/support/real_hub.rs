@@ -10,10 +10,13 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use super::server::client;
-use super::{eventually, provided};
+use super::{eventually, provided, within};
 
 const TOKEN: &str = "0123456789abcdef-tests";
 const OUTPOST_TOKEN: &str = "0123456789abcdef-outpost";
+
+/// Two hubs and twenty notebooks share two cores with all other tests, and one poll of the hub may take a minute.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct RealHub {
     pub url: String,
@@ -138,14 +141,14 @@ impl RealHub {
     }
 
     pub async fn wait_until_ready(&self, user: &str, name: &str) {
-        eventually(&format!("{user}/{name} is ready"), || async {
+        within(PATIENCE, &format!("{user}/{name} is ready"), || async {
             (self.server(user, name).await["ready"] == json!(true)).then_some(())
         })
         .await;
     }
 
     pub async fn wait_until_stopped(&self, user: &str, name: &str) {
-        eventually(&format!("{user}/{name} has stopped"), || async {
+        within(PATIENCE, &format!("{user}/{name} has stopped"), || async {
             self.server(user, name).await.is_null().then_some(())
         })
         .await;
