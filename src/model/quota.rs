@@ -1,0 +1,77 @@
+//! Limits as values: what is counted, over which servers, up to what.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// What a server takes up. Absent limits of a backend count as nothing.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Need {
+    /// Thousandths of a processor.
+    pub cpu_millis: i64,
+    /// Bytes.
+    pub memory_bytes: i64,
+    /// Devices.
+    pub gpus: i64,
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Counted {
+    /// Servers.
+    Servers,
+    /// Thousandths of a processor.
+    Cpu,
+    /// Bytes of memory.
+    Memory,
+    /// GPUs.
+    Gpus,
+}
+
+impl Counted {
+    /// How much of it a server with this need takes up.
+    #[must_use]
+    pub const fn of(self, need: &Need) -> i64 {
+        match self {
+            Self::Servers => 1,
+            Self::Cpu => need.cpu_millis,
+            Self::Memory => need.memory_bytes,
+            Self::Gpus => need.gpus,
+        }
+    }
+}
+
+/// Which servers a limit counts: those to which all that is given applies.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Scope {
+    /// Of this hub. Absent: of all hubs.
+    pub hub: Option<Arc<str>>,
+    /// Of the user with this number on the hub.
+    pub user_id: Option<i64>,
+    /// Of users in this group.
+    pub group: Option<Arc<str>>,
+    /// With this flavor.
+    pub flavor: Option<Arc<str>>,
+}
+
+impl Scope {
+    /// Whether the limit is the user's own, so that it holds up nobody else.
+    #[must_use]
+    pub const fn is_personal(&self) -> bool {
+        self.user_id.is_some()
+    }
+}
+
+/// One limit of one start.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Quota {
+    /// Which servers count.
+    pub scope: Scope,
+    /// What of them.
+    pub counted: Counted,
+    /// The most that there may be, the new server included.
+    pub limit: i64,
+    /// Where the limit is written, for the administrator: `flavors.gpu.max`.
+    pub source: Arc<str>,
+}
