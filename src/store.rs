@@ -3,9 +3,14 @@
 //! A row is moved by compare and swap: `… WHERE uid = $1 AND generation = $2`. No row back means that somebody else
 //! (another Outpost, the command line) moved it, which is no error.
 
+mod admission;
 mod batch;
+mod definitions;
+mod history;
 mod hubs;
+mod lifetime;
 mod ring;
+mod rotation;
 mod servers;
 
 use std::path::Path;
@@ -19,10 +24,13 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Database, Pool, Postgres, Sqlite, Transaction};
 
+pub use self::admission::{Claim, Claimed, Full, Turn, Waiting, end_of};
 use self::batch::Batch;
+pub use self::definitions::{NewVersion, Version};
+pub use self::history::{Ended, Outcome};
 pub use self::hubs::{HubRow, PasswordRow, Source};
 pub use self::ring::Ring;
-pub use self::servers::{Advance, Ended, Outcome};
+pub use self::servers::Advance;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;

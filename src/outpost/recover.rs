@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::hub::Callbacks;
 use crate::model::{Launch, Phase, Server, Uid};
 use crate::spawner::Status;
-use crate::store::Advance;
+use crate::store::{Advance, Outcome};
 
 /// A start that nobody drives for this long was left behind.
 const LEFT_ALONE: TimeDelta = TimeDelta::seconds(60);
@@ -104,8 +104,8 @@ impl Outpost {
             if !there.contains(&entry.uid) {
                 self.view.remove(&entry);
             } else if phase == Phase::Stopping && self.drives(&entry) {
-                self.tracker.spawn(self.clone().finish_stop(entry, Phase::Running));
-            } else if phase == Phase::Starting && self.clock.now() - since > LEFT_ALONE {
+                self.tracker.spawn(self.clone().finish_stop(entry, Outcome::of_stop(Phase::Running)));
+            } else if phase <= Phase::Starting && self.clock.now() - since > LEFT_ALONE {
                 self.resume(&entry);
             }
         }
@@ -126,8 +126,8 @@ impl Outpost {
                 self.resume(&entry);
             }
             if stopping && before.is_some_and(|phase| phase != Phase::Stopping) && self.drives(&entry) {
-                let (this, before) = (self.clone(), before.unwrap_or(Phase::Running));
-                self.tracker.spawn(this.finish_stop(entry, before));
+                let outcome = Outcome::of_stop(before.unwrap_or(Phase::Running));
+                self.tracker.spawn(self.clone().finish_stop(entry, outcome));
             }
         }
         Ok(())
@@ -171,8 +171,8 @@ impl Outpost {
         }
         let (this, entry) = (self.clone(), entry.clone());
         match server.phase {
-            Phase::Starting => drop(self.tracker.spawn(async move { this.resume_start(entry, server).await })),
-            Phase::Stopping => drop(self.tracker.spawn(this.finish_stop(entry, Phase::Running))),
+            Phase::Queued | Phase::Starting => drop(self.tracker.spawn(async move { this.resume_start(entry, server).await })),
+            Phase::Stopping => drop(self.tracker.spawn(this.finish_stop(entry, Outcome::of_stop(Phase::Running)))),
             Phase::Running => drop(self.tracker.spawn(async move { this.look_at(&entry).await })),
             Phase::Ended => {}
         }
@@ -199,7 +199,8 @@ impl Outpost {
             }
         };
         tracing::info!(server.uid = %server.uid, hub.name = ?server.id.hub, server.name = ?server.id.name, "going on with a start that was under way");
-        if self.clock.now() - server.start_date > STALE && self.is_absent(&server).await {
+        let queued = server.phase == Phase::Queued;
+        if !queued && self.clock.now() - server.start_date > STALE && self.is_absent(&server).await {
             let error = Error::failed(
                 "Outpost was not running while this server should have been started. Please start it again.",
             );
@@ -224,7 +225,7 @@ impl Outpost {
             certificates: None,
             auth_state: [].into(),
         };
-        self.drive(entry, hub, launch).await;
+        self.drive(entry, hub, launch, Vec::new()).await;
     }
 
     async fn is_absent(&self, server: &Server) -> bool {

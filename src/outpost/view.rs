@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
@@ -42,8 +43,19 @@ pub struct State {
     pub superseded: bool,
     /// Why its start failed.
     pub failure: Option<Error>,
+    /// How its waiting for a turn goes.
+    pub place: Option<Place>,
     /// Nothing of it is left.
     pub gone: bool,
+}
+
+/// The place of a server that waits for its turn.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// It waits, with a sentence for the user.
+    Waits(Arc<str>),
+    /// It has no place any more: its flavor was taken away.
+    Lost(Error),
 }
 
 impl Entry {
@@ -55,7 +67,7 @@ impl Entry {
             id: server.id.clone(),
             cancel: CancellationToken::new(),
             driving: tokio::sync::Mutex::new(()),
-            state: watch::Sender::new(State { server, stored, superseded: false, failure: None, gone: false }),
+            state: watch::Sender::new(State { server, stored, superseded: false, failure: None, place: None, gone: false }),
             auth_state: Mutex::default(),
             callbacks: Mutex::default(),
             asked: AtomicI64::new(0),
@@ -65,6 +77,11 @@ impl Entry {
     /// What is known now.
     pub fn state(&self) -> watch::Ref<'_, State> {
         self.state.borrow()
+    }
+
+    /// To be woken whenever what is known changes.
+    pub fn subscribe(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
     }
 
     /// Changes what is known and wakes everybody who waits for it.
@@ -82,6 +99,14 @@ impl Entry {
             }
             legal
         })
+    }
+
+    /// Takes over when the server has to end.
+    pub fn set_end(&self, end_date: Option<DateTime<Utc>>, runtime: Option<Duration>) {
+        self.state.send_if_modified(|state| {
+            (state.server.end_date, state.server.runtime) = (end_date, runtime);
+            false
+        });
     }
 
     /// Waits until a row with this identity is in the database, ours or one that was faster.
@@ -235,6 +260,10 @@ impl View {
         match self.reserve(entry.clone()) {
             Ok(()) => entry,
             Err(existing) if existing.uid == server.uid => {
+                // A new end is no move. (What was read before the newest move is old.)
+                if existing.state().server.generation <= server.generation {
+                    existing.set_end(server.end_date, server.runtime);
+                }
                 if existing.state().server.generation < server.generation {
                     existing.change(|state| {
                         // What is known here may be further than what could be written down: nothing goes back.
