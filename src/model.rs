@@ -3,9 +3,11 @@
 mod launch;
 mod quota;
 mod request;
+mod resources;
 mod server;
 
 pub use launch::{AuthState, Certificates, Handle, Launch, Template, TemplateContext, path_segment};
 pub use quota::{Counted, Need, Quota, Scope};
 pub use request::{Environment, StartRequest, StoredRequest};
+pub use resources::{RESOURCES, Resources};
 pub use server::{Exit, Phase, Server, ServerId, Uid};
