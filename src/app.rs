@@ -141,7 +141,9 @@ impl App {
             hubs,
             auth: crate::auth::Auth::default(),
             config: ArcSwap::from_pointee(config),
+            definitions: ArcSwap::default(),
             view: crate::outpost::View::default(),
+            queue: crate::outpost::Queue::default(),
             flavor_updates: tasks::flavor_updates::FlavorUpdates::default(),
             metrics,
             clock: Clock::System,
@@ -205,6 +207,8 @@ impl App {
         let config = outpost.config.load_full();
         outpost.store.migrate().await?;
         credentials::apply(&outpost.store, &config, &self.options.environment).await?;
+        // Before any start can be decided.
+        outpost.apply_files(&config.flavors).await?;
         outpost.load().await?;
         let generated = credentials::first(&outpost.store, &config).await?;
         if generated.is_some()

@@ -8,6 +8,7 @@ use axum::{Json, Router};
 use serde_json::json;
 
 use super::{App, not_found};
+use crate::model::Phase;
 
 /// The URL table.
 pub fn router(outpost: App) -> Router {
@@ -33,6 +34,8 @@ async fn readyz(State(outpost): State<App>) -> Response {
 
 async fn metrics(State(outpost): State<App>) -> Response {
     outpost.metrics.servers.set(i64::try_from(outpost.view.len()).unwrap_or(i64::MAX));
+    let queued = outpost.view.in_phase(Phase::Queued).len();
+    outpost.metrics.queued.set(i64::try_from(queued).unwrap_or(i64::MAX));
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([("content-type", kind)], outpost.metrics.encode()).into_response()
 }

@@ -302,6 +302,9 @@ impl Outpost {
     /// Where a server's hub wants to be called; nothing where that cannot be read.
     pub(super) async fn callbacks(&self, entry: &Entry) -> Option<(Arc<Hub>, Callbacks)> {
         let hub = self.hubs.get(&entry.id.hub).ok()?;
+        if let Some(callbacks) = entry.callbacks() {
+            return Some((hub, callbacks));
+        }
         let request = self.store.stored_request(&entry.uid).await.ok()??;
         let callbacks = hub.callbacks(&request.env, None);
         Some((hub, callbacks))

@@ -1,7 +1,6 @@
 //! Run-time ends: a warning to the user, then a stop.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -25,17 +24,18 @@ impl Outpost {
         let ahead = TimeDelta::from_std(self.config.load().flavors.warn_before).unwrap_or(TimeDelta::MAX);
         for entry in self.view.all() {
             let server = entry.server();
-            if !self.drives(&entry) || (server.owner != self.instance && !self.takes_over(&server.owner)) {
+            if !self.drives(&entry) {
                 continue;
             }
             match (server.phase, server.end_date) {
                 (Phase::Running, Some(end)) if end <= now => self.end(&entry).await?,
                 (Phase::Running, Some(end)) if end - now <= ahead => self.warn(&entry, end, end - now).await?,
-                (Phase::Ended, _) if now - server.last_update.max(server.start_date) > FORGOTTEN_AFTER => {
-                    if entry.move_to(Phase::Stopping, |_| ()) {
-                        let outcome = Outcome { kind: "stopped", reason: server.exit.map(|exit| exit.reason) };
-                        self.tracker.spawn(self.clone().finish_stop(entry, outcome));
-                    }
+                (Phase::Ended, _)
+                    if now - server.last_update.max(server.start_date) > FORGOTTEN_AFTER
+                        && entry.move_to(Phase::Stopping, |_| ()) =>
+                {
+                    let outcome = Outcome { kind: "stopped", reason: server.exit.map(|exit| exit.reason) };
+                    self.tracker.spawn(self.clone().finish_stop(entry, outcome));
                 }
                 _ => {}
             }
@@ -60,7 +60,7 @@ impl Outpost {
         }
         let first = self.store.note_warning(&entry.uid, end).await?;
         entry.set_warned_of(end);
-        if first && let Some((hub, callbacks)) = self.callbacks_of(entry).await {
+        if first && let Some((hub, callbacks)) = self.callbacks(entry).await {
             let message = format!(
                 "This server is stopped in {} (at {} UTC), since its run time is over then. Please save your work.",
                 in_words(left),

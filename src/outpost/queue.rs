@@ -1,11 +1,9 @@
 //! The queue: starts that wait for a free place of their flavor. The rows are the queue; a pass over them gives turns.
 
-use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use chrono::{DateTime, Utc};
 use serde_json::Map;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -17,6 +15,9 @@ use crate::hub::Hub;
 use crate::model::{Phase, Quota, Server};
 use crate::spawner::Progress;
 use crate::store::{Turn, Waiting};
+
+/// How often the queue is looked at though nothing seems to have changed, in seconds.
+const LOOK_AGAIN: i64 = 5;
 
 /// What the queue was last looked at for: nothing changes before that does.
 #[derive(Debug, Default)]
@@ -78,7 +79,7 @@ impl Outpost {
                 });
             }
             Turn::Waits { position, exceeded } if waiting.ours => {
-                let sentence: Arc<str> = admission::waiting(position, &exceeded, &waiting.server.need).into();
+                let sentence: Arc<str> = admission::waiting(position, &exceeded).into();
                 entry.change(|state| state.place = Some(Place::Waits(sentence)));
             }
             Turn::Waits { .. } | Turn::Gone => {}

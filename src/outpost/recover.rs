@@ -22,9 +22,6 @@ const STALE: TimeDelta = TimeDelta::minutes(10);
 /// How long to wait for a database that does not answer.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// An Outpost that was not seen for this long has its servers taken over.
-const ABSENT_AFTER: TimeDelta = TimeDelta::seconds(30);
-
 impl Outpost {
     /// Reads all rows and goes on with what was under way. Nothing is started twice: backends find what is there.
     ///
@@ -143,7 +140,7 @@ impl Outpost {
         if foreign.is_empty() {
             return Ok(());
         }
-        let alive = self.store.instances(self.clock.now() - ABSENT_AFTER).await?;
+        let alive = self.store.alive().await?;
         for entry in foreign {
             let server = entry.state().server.clone();
             let shared = self.spawners.get(&server.handle.spawner).is_some_and(|spawner| spawner.shared());
@@ -171,7 +168,9 @@ impl Outpost {
         }
         let (this, entry) = (self.clone(), entry.clone());
         match server.phase {
-            Phase::Queued | Phase::Starting => drop(self.tracker.spawn(async move { this.resume_start(entry, server).await })),
+            Phase::Queued | Phase::Starting => {
+                drop(self.tracker.spawn(async move { this.resume_start(entry, server).await }))
+            }
             Phase::Stopping => drop(self.tracker.spawn(this.finish_stop(entry, Outcome::of_stop(Phase::Running)))),
             Phase::Running => drop(self.tracker.spawn(async move { this.look_at(&entry).await })),
             Phase::Ended => {}

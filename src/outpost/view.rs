@@ -30,6 +30,8 @@ pub struct Entry {
     callbacks: Mutex<Option<Box<Callbacks>>>,
     /// When the hub last asked, in microseconds; 0: not since the last time that was written down.
     asked: AtomicI64,
+    /// The end that the user was warned of.
+    warned_of: Mutex<Option<DateTime<Utc>>>,
 }
 
 /// What is known about a server.
@@ -67,10 +69,18 @@ impl Entry {
             id: server.id.clone(),
             cancel: CancellationToken::new(),
             driving: tokio::sync::Mutex::new(()),
-            state: watch::Sender::new(State { server, stored, superseded: false, failure: None, place: None, gone: false }),
+            state: watch::Sender::new(State {
+                server,
+                stored,
+                superseded: false,
+                failure: None,
+                place: None,
+                gone: false,
+            }),
             auth_state: Mutex::default(),
             callbacks: Mutex::default(),
             asked: AtomicI64::new(0),
+            warned_of: Mutex::default(),
         }
     }
 
@@ -193,6 +203,17 @@ impl Entry {
         self.callbacks.lock().unwrap_or_else(PoisonError::into_inner).as_deref().cloned()
     }
 
+    /// The end that the user was warned of.
+    #[must_use]
+    pub fn warned_of(&self) -> Option<DateTime<Utc>> {
+        *self.warned_of.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the end that the user was warned of.
+    pub fn set_warned_of(&self, end: DateTime<Utc>) {
+        *self.warned_of.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+    }
+
     /// The row, with the last question of the hub.
     #[must_use]
     pub fn server(&self) -> Server {
@@ -297,6 +318,30 @@ impl View {
             self.all().iter().filter(|entry| &*entry.id.hub == hub).map(|entry| entry.server()).collect();
         servers.sort_by(|a, b| (a.start_date, &a.uid).cmp(&(b.start_date, &b.uid)));
         servers
+    }
+
+    /// The servers in a phase, in no order.
+    #[must_use]
+    pub fn in_phase(&self, phase: Phase) -> Vec<Arc<Entry>> {
+        let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
+        servers.by_uid.values().filter(|entry| entry.state().server.phase == phase).cloned().collect()
+    }
+
+    /// How many servers of each flavor of a hub count.
+    #[must_use]
+    pub fn use_of_flavors(&self, hub: &str) -> HashMap<Arc<str>, i64> {
+        let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = HashMap::new();
+        for entry in servers.by_uid.values().filter(|entry| &*entry.id.hub == hub) {
+            let state = entry.state();
+            if state.stored
+                && state.server.phase.counts()
+                && let Some(flavor) = &state.server.flavor
+            {
+                *counts.entry(flavor.clone()).or_default() += 1;
+            }
+        }
+        counts
     }
 
     /// All servers, in no order.

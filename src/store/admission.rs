@@ -87,7 +87,7 @@ pub enum Turn {
     /// It waits.
     Waits {
         /// Its place among those that want the same flavor of the same hub; 1 is the next.
-        position: usize,
+        position: u64,
         /// The limits that are reached, each with what is used of it; none: others are before it.
         exceeded: Vec<(Quota, i64)>,
     },
@@ -335,7 +335,7 @@ impl Store {
                         matches!(turn, Turn::Waits { .. })
                             && (&other.server.id.hub, &other.server.flavor) == (&one.server.id.hub, &one.server.flavor)
                     });
-                    turns.push(Turn::Waits { position: before.count() + 1, exceeded });
+                    turns.push(Turn::Waits { position: before.count() as u64 + 1, exceeded });
                 }
                 write.commit().await?;
                 Ok(turns)
@@ -345,6 +345,13 @@ impl Store {
     }
 
     /// The Outposts that are there to start what they have in the queue.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn alive(&self) -> Result<Vec<String>> {
+        self.instances(self.alive_since()).await
+    }
+
     fn alive_since(&self) -> DateTime<Utc> {
         self.clock.now() - ABSENT_AFTER
     }

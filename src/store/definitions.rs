@@ -86,7 +86,8 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn applied_digest(&self, kind: &str) -> Result<Option<String>> {
-        const SQL: &str = "SELECT digest FROM definitions WHERE kind = $1 AND digest IS NOT NULL ORDER BY version DESC LIMIT 1";
+        const SQL: &str =
+            "SELECT digest FROM definitions WHERE kind = $1 AND digest IS NOT NULL ORDER BY version DESC LIMIT 1";
         self.timed("applied_digest", async {
             on!(&self.db, |pool| Ok(sqlx::query_scalar(SQL).bind(kind).fetch_optional(pool).await?))
         })
