@@ -38,6 +38,7 @@ use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::options::OPTIONS;
 use self::options::Options;
 use self::plan::Places;
 pub use self::settings::Settings;
@@ -312,7 +313,7 @@ impl Spawner for Process {
     }
 
     fn options(&self) -> OptionTable {
-        options::TABLE
+        OPTIONS
     }
 
     fn resources(&self) -> Map<String, Value> {
