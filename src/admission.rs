@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-pub use self::explain::{Asked, Explanation, Verdict};
+pub use self::explain::{Asked, Deciding, Explanation, Verdict};
 use self::flavors::Person;
 pub use self::flavors::{Definitions, Document, Entry, Flavor, Format, Kind, Selection};
 pub use self::normalise::Normalise;
@@ -160,7 +160,7 @@ impl<'a> Decision<'a> {
 
     fn explained(self) -> Explanation {
         Explanation {
-            rule: self.rule.map(|(number, rule)| (number, rule.to_string())),
+            rule: self.rule.map(|(number, rule)| Deciding { number, text: rule.to_string() }),
             asked: self.asked,
             set: self.set,
             flavors: self.flavors,

@@ -136,7 +136,8 @@ fn a_decision_can_be_explained() {
     site.resources = json!({"mem_limit": 1});
     let request = json!({"flavor": "small", "misc": {"image": "b", "port": 1}});
     let explanation = site.asked(&request, explain);
-    assert_eq!(explanation.rule, Some((2, "allow = { image = [\"a*\"] }, on_refused = \"drop\"".to_owned())));
+    let text = "allow = { image = [\"a*\"] }, on_refused = \"drop\"".to_owned();
+    assert_eq!(explanation.rule, Some(Deciding { number: 2, text }));
     let verdicts: Vec<_> = explanation.asked.iter().map(|asked| asked.verdict).collect();
     assert_eq!(verdicts, [Verdict::Dropped, Verdict::Allowed]);
     let text = explanation.to_string();
