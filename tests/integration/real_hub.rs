@@ -200,7 +200,7 @@ async fn a_real_hub_shows_flavors_limits_and_the_queue() {
     let Some(hub) = RealHub::start(site.port, false).await else { return };
     site.of_hub(&hub);
     site.with_flavors(
-        "flavors:\n  gpu: {max: 1, display_name: One GPU}\n  turn: {max: 1, queue: true}\n  short: {runtime: {seconds: 15}}\n",
+        "flavors:\n  gpu: {max: 1, display_name: One GPU}\n  turn: {max: 1, queue: true}\n  short: {runtime: {minutes: 30}}\n",
     );
     site.toml = site.toml.replace("allow = 'all'", "allow = { default_url = ['/lab', '/tree*'] }");
     let outpost = site.start().await;
@@ -246,9 +246,14 @@ async fn a_real_hub_shows_flavors_limits_and_the_queue() {
     hub.wait_until_ready("bob", "turn").await;
     eventually("it is reachable", || async { hub.reachable("bob", "turn").await.then_some(()) }).await;
 
-    // A run time ends: the hub notices.
+    // A run time ends (sooner than it was to, since nobody knows how long a start takes): the hub notices.
     hub.start_server("bob", "short", &json!({"flavor": "short"})).await;
     hub.wait_until_ready("bob", "short").await;
+    let short = outpost.outpost.view.all().into_iter().find(|entry| &*entry.id.name == "short").unwrap();
+    let end = short.server().end_date.unwrap();
+    assert!(end - outpost.outpost.clock.now() > chrono::TimeDelta::minutes(25), "{end}");
+    let soon = outpost.outpost.clock.now() + chrono::TimeDelta::seconds(3);
+    outpost.outpost.extend(&short.uid, Some(soon)).await.unwrap();
     hub.wait_until_stopped("bob", "short").await;
     let ended = outpost.outpost.store.history(20).await.unwrap();
     assert!(ended.iter().any(|ended| ended.name == "short" && ended.outcome == "expired"), "{ended:?}");
