@@ -3,10 +3,14 @@
 //! A row is moved by compare and swap: `… WHERE uid = $1 AND generation = $2`. No row back means that somebody else
 //! (another Outpost, the command line) moved it, which is no error.
 
+mod audit;
 mod batch;
 mod hubs;
 mod ring;
+mod search;
 mod servers;
+mod tokens;
+mod usage;
 
 use std::path::Path;
 use std::str::FromStr;
@@ -19,10 +23,13 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Database, Pool, Postgres, Sqlite, Transaction};
 
+pub use self::audit::Deed;
 use self::batch::Batch;
 pub use self::hubs::{HubRow, PasswordRow, Source};
 pub use self::ring::Ring;
+pub use self::search::{PastServer, Search};
 pub use self::servers::{Advance, Ended, Outcome};
+pub use self::tokens::TokenRow;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
@@ -287,6 +294,12 @@ impl Store {
             on!(&self.db, |pool| Ok(sqlx::query_scalar(SQL).bind(since).fetch_all(pool).await?))
         })
         .await
+    }
+
+    /// The clock that its rows are written by.
+    #[must_use]
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Whether the database is shared by machines (PostgreSQL) or belongs to this one (SQLite).
