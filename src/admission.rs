@@ -1,193 +1,99 @@
-//! What a hub may ask for. Pure functions of values: rules, caller and request in, options or a refusal out.
+//! What a hub may ask for. Pure functions of values: rules, definitions, caller and request in, options and limits or a
+//! refusal out.
+//!
+//! - [`Rules`] (`[[overrides]]`) say which options a hub may set; the first rule that fits a request decides.
+//! - [`Definitions`] (flavors and credits, a [`Document`] each) say which flavors a hub and a user have, what a flavor
+//!   gives and how often it can be had.
+//! - [`decide`] weighs one request against both; [`explain`] tells how.
 
-use std::collections::BTreeMap;
+mod explain;
+mod flavors;
+mod normalise;
+mod overrides;
+mod sentences;
 
-use globset::{Glob, GlobMatcher};
-use serde::Deserialize;
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+pub use self::explain::{Asked, Explanation, Verdict};
+pub use self::flavors::{Definitions, Document, Entry, Flavor, Format, Kind, Selection};
+pub use self::normalise::Normalise;
+pub use self::overrides::Rules;
+pub use self::sentences::{OwnServer, refusal, waiting};
+use crate::error::Result;
+use crate::model::{Need, Quota};
+use crate::spawner::OptionTable;
 
-/// The keys that OutpostSpawner sends by itself with every request. They are allowed unless a rule names them, so that a
-/// rule about `image` does not refuse every ordinary client.
-pub const PROTOCOL: [&str; 7] =
-    ["dns_name_template", "pod_name_template", "internal_ssl", "ip", "port", "services_enabled", "extra_labels"];
-
-/// `[[overrides]]`: what some hubs may override. The first rule that fits the hub decides.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub struct Rule {
-    /// The hubs' names; globs are allowed.
-    pub hubs: Vec<String>,
-    /// What they may override.
-    pub allow: Allow,
+/// What requests are weighed against.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy<'a> {
+    /// Which options hubs may set.
+    pub rules: &'a Rules,
+    /// Which flavors there are, and for whom.
+    pub definitions: &'a Definitions,
+    /// What is done to the user's attributes before anything is matched with them.
+    pub normalise: &'a Normalise,
 }
 
-/// What a rule allows.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(untagged, expecting = "expected \"all\", \"none\" or a table of keys and what each may be")]
-pub enum Allow {
-    /// Every key or none.
-    Every(Every),
-    /// The keys that are named, if their value fits.
-    Keys(BTreeMap<String, Constraint>),
+/// One request.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// The JupyterHub.
+    pub hub: &'a str,
+    /// Its name of the user.
+    pub user: &'a str,
+    /// Its number of the user.
+    pub user_id: i64,
+    /// The options for the backend.
+    pub misc: &'a Map<String, Value>,
+    /// What the user chose on the hub.
+    pub user_options: &'a Map<String, Value>,
+    /// The flavor.
+    pub flavor: Option<&'a str>,
+    /// What the hub tells about the user.
+    pub authentication: &'a Map<String, Value>,
+    /// The backend's name.
+    pub spawner: &'a str,
+    /// The backend's options.
+    pub table: OptionTable,
+    /// The site's own settings of resource options of the backend.
+    pub site: &'a Map<String, Value>,
 }
 
-/// `"all"` or `"none"`.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
-#[serde(rename_all = "snake_case")]
-pub enum Every {
-    /// Every key, the sensitive ones too.
-    All,
-    /// Only the keys of the protocol.
-    None,
+/// A request that may start, if its quotas allow.
+#[derive(Clone, Debug, Default)]
+pub struct Admitted {
+    /// The effective options: the flavor's resources with what the hub may override merged over.
+    pub options: Map<String, Value>,
+    /// The flavor, if it is defined.
+    pub flavor: Option<Arc<Flavor>>,
+    /// The limits, in the order in which they are told.
+    pub quotas: Vec<Quota>,
+    /// What the server takes up.
+    pub need: Need,
+    /// The user's groups that some limit counts.
+    pub groups: Vec<Arc<str>>,
+    /// What the user is told as progress: options that were dropped.
+    pub messages: Vec<String>,
 }
 
-/// What the value of a key may be.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(untagged, expecting = "expected \"any\" or a list of values")]
-pub enum Constraint {
-    /// Any value.
-    Any(Any),
-    /// One of these; a text may be a glob.
-    OneOf(Vec<Value>),
-}
-
-/// `"any"`.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
-#[serde(rename_all = "snake_case")]
-pub enum Any {
-    /// Any value.
-    Any,
-}
-
-impl Rule {
-    /// Checks the globs.
-    ///
-    /// # Errors
-    /// A sentence that names the glob.
-    pub fn check(&self) -> Result<(), String> {
-        let values = match &self.allow {
-            Allow::Keys(keys) => keys.values().collect(),
-            Allow::Every(_) => Vec::new(),
-        };
-        let texts = values.into_iter().flat_map(|constraint| match constraint {
-            Constraint::OneOf(values) => values.iter().filter_map(Value::as_str).collect(),
-            Constraint::Any(_) => Vec::new(),
-        });
-        self.hubs.iter().map(String::as_str).chain(texts).try_for_each(|glob| matcher(glob).map(drop))
-    }
-
-    fn fits(&self, hub: &str) -> bool {
-        self.hubs.iter().any(|glob| matches(glob, hub))
-    }
-}
-
-fn matcher(glob: &str) -> Result<GlobMatcher, String> {
-    Glob::new(glob).map(|glob| glob.compile_matcher()).map_err(|error| format!("`{glob}` is no glob: {}", error.kind()))
-}
-
-fn matches(glob: &str, text: &str) -> bool {
-    glob == text || matcher(glob).is_ok_and(|matcher| matcher.is_match(text))
-}
-
-/// Decides about the options of a request. `sensitive` are the keys of the backend that hand over the host, with the
-/// reason: without a rule they are refused.
+/// Decides about a request.
 ///
 /// # Errors
-/// [`Error::Refused`] with a sentence that names the key and what is allowed.
-pub fn admit(
-    rules: &[Rule],
-    hub: &str,
-    misc: Map<String, Value>,
-    sensitive: &[(&str, &str)],
-) -> Result<Map<String, Value>> {
-    let rule = rules.iter().find(|rule| rule.fits(hub));
-    for (key, value) in &misc {
-        let refusal = match rule.map(|rule| &rule.allow) {
-            Some(Allow::Every(Every::All)) => None,
-            Some(Allow::Keys(keys)) if keys.contains_key(key) => match &keys[key] {
-                Constraint::Any(_) => None,
-                Constraint::OneOf(values) if values.iter().any(|allowed| fits(allowed, value)) => None,
-                Constraint::OneOf(values) => {
-                    let values: Vec<_> = values.iter().map(ToString::to_string).collect();
-                    Some(format!("it may only be {}", values.join(" or ")))
-                }
-            },
-            _ if PROTOCOL.contains(&key.as_str()) => None,
-            Some(_) => Some("it is not among those that are".to_owned()),
-            None => sensitive.iter().find(|(name, _)| name == key).map(|(_, reason)| (*reason).to_owned()),
-        };
-        if let Some(refusal) = refusal {
-            return Err(Error::Refused(format!(
-                "The option {key:?} is not allowed for this JupyterHub on this system: {refusal}. \
-                 Please choose another option or ask the administrators of the system."
-            )));
-        }
-    }
-    Ok(misc)
+/// [`crate::error::Error::Refused`] with a sentence for the user, or [`crate::error::Error::Internal`] where an
+/// expression of the site fails.
+pub fn decide(policy: &Policy<'_>, ask: &Ask<'_>) -> Result<Admitted> {
+    let options = policy.rules.admit(ask.hub, ask.misc.clone(), ask.table.sensitive)?;
+    let need = Need::of(&options, ask.site);
+    Ok(Admitted { options, need, ..Admitted::default() })
 }
 
-fn fits(allowed: &Value, value: &Value) -> bool {
-    match (allowed, value) {
-        (Value::String(glob), Value::String(text)) => matches(glob, text),
-        _ => allowed == value,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    const SENSITIVE: &[(&str, &str)] = &[("cmd", "it runs any program")];
-
-    fn decide(rules: &str, hub: &str, misc: &Value) -> Result<Map<String, Value>> {
-        #[derive(Deserialize)]
-        struct Rules {
-            #[serde(default)]
-            overrides: Vec<Rule>,
-        }
-        let rules: Rules = toml::from_str(rules).unwrap();
-        rules.overrides.iter().for_each(|rule| rule.check().unwrap());
-        admit(&rules.overrides, hub, misc.as_object().unwrap().clone(), SENSITIVE)
-    }
-
-    #[test]
-    fn without_rules_only_what_hands_over_the_host_is_refused() {
-        assert!(decide("", "h", &json!({"image": "x", "port": 1, "anything": {}})).is_ok());
-        let error = decide("", "h", &json!({"cmd": ["sh"]})).unwrap_err().to_string();
-        assert!(error.contains("\"cmd\"") && error.contains("it runs any program"), "{error}");
-    }
-
-    #[test]
-    fn the_first_rule_that_fits_decides() {
-        let rules = "
-            [[overrides]]
-            hubs = ['trusted']
-            allow = 'all'
-            [[overrides]]
-            hubs = ['*']
-            allow = { image = ['allowed_1', 'site/*'], cpu_limit = [1, 2], cmd = 'any' }";
-        assert!(decide(rules, "trusted", &json!({"cmd": "x", "image": "any"})).is_ok());
-        assert!(decide(rules, "other", &json!({"cmd": "x", "image": "site/lab", "cpu_limit": 2, "port": 1})).is_ok());
-        let error = decide(rules, "other", &json!({"image": "evil"})).unwrap_err().to_string();
-        assert!(error.contains("\"allowed_1\" or \"site/*\""), "{error}");
-        assert!(decide(rules, "other", &json!({"environment": {}})).is_err());
-    }
-
-    #[test]
-    fn none_means_the_protocol_only() {
-        let rules = "[[overrides]]\nhubs = ['h*']\nallow = 'none'";
-        assert!(decide(rules, "hub", &json!({"port": 1, "extra_labels": {}})).is_ok());
-        assert!(decide(rules, "hub", &json!({"image": "x"})).is_err());
-        assert!(decide(rules, "other", &json!({"image": "x"})).is_ok());
-    }
-
-    #[test]
-    fn an_option_is_quoted_in_the_refusal() {
-        let error = decide("[[overrides]]\nhubs=['*']\nallow='none'", "h", &json!({"<b>\n": 1})).unwrap_err();
-        assert!(error.to_string().contains(r#""<b>\n""#), "{error}");
+/// Tells how a request is decided.
+#[must_use]
+pub fn explain(policy: &Policy<'_>, ask: &Ask<'_>) -> Explanation {
+    match decide(policy, ask) {
+        Ok(admitted) => Explanation { options: admitted.options, need: admitted.need, ..Explanation::default() },
+        Err(error) => Explanation { refusal: Some(error.to_string()), ..Explanation::default() },
     }
 }

@@ -42,7 +42,7 @@ pub struct Config {
     /// One entry a backend.
     pub spawners: BTreeMap<String, SpawnerSettings>,
     /// What hubs may override; the first rule that fits decides.
-    pub overrides: Vec<admission::Rule>,
+    pub overrides: admission::Rules,
 }
 
 /// Where a secret is: `{ file = "/path" }` or `{ env = "NAME" }`. Never the secret itself.
@@ -149,9 +149,6 @@ impl Config {
             if let Some(spawner) = &hub.spawner {
                 note(format!("hubs.{name:?}.spawner"), self.known_spawner(spawner));
             }
-        }
-        for (at, rule) in self.overrides.iter().enumerate() {
-            note(format!("overrides[{at}]"), rule.check());
         }
         if mistakes.is_empty() { Ok(()) } else { Err(mistakes.join("\n")) }
     }

@@ -12,6 +12,7 @@
 //! - No method waits for a hub.
 
 pub mod memory;
+pub mod options;
 pub mod process;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 use crate::error::Result;
@@ -68,9 +70,11 @@ pub trait Spawner: Send + Sync {
     /// the same machine (processes).
     fn shared(&self) -> bool;
 
-    /// The options that hand over the host or the cluster, with the reason as a part of a sentence ("it …"): a hub may set
-    /// them only where a rule says so.
-    fn sensitive_options(&self) -> &'static [(&'static str, &'static str)];
+    /// The options of this backend.
+    fn options(&self) -> OptionTable;
+
+    /// The site's own settings of resource options (`mem_limit`, `cpu_limit`), for the limits that a hub may not exceed.
+    fn resources(&self) -> Map<String, Value>;
 
     /// The answer to the hub's start request, as the site configured it: `host:port`, or empty while the address is not
     /// known yet.
@@ -84,6 +88,16 @@ pub trait Spawner: Send + Sync {
     /// # Errors
     /// A sentence, if the settings are of another kind of backend or cannot be used.
     fn reconfigure(&self, settings: &SpawnerSettings) -> Result<(), String>;
+}
+
+/// A backend's options, as far as admission has to know them.
+#[derive(Clone, Copy, Debug)]
+pub struct OptionTable {
+    /// Those that the backend reads.
+    pub known: &'static [&'static str],
+    /// Those that hand over the host or the cluster, with the reason as a part of a sentence ("it …"): a hub may set them
+    /// only where a rule says so.
+    pub sensitive: &'static [(&'static str, &'static str)],
 }
 
 /// All configured backends by name.

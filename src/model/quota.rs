@@ -43,7 +43,7 @@ impl Counted {
 }
 
 /// Which servers a limit counts: those to which all that is given applies.
-#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq, Serialize)]
 pub struct Scope {
     /// Of this hub. Absent: of all hubs.
     pub hub: Option<Arc<str>>,
@@ -64,7 +64,7 @@ impl Scope {
 }
 
 /// One limit of one start.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Quota {
     /// Which servers count.
     pub scope: Scope,

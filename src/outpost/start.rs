@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Entry, Outpost};
-use crate::admission;
+use crate::admission::{self, Ask, Definitions, Normalise, Policy};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::model::{AuthState, Handle, Launch, Phase, Server, ServerId, StartRequest, StoredRequest, Uid};
@@ -83,7 +83,24 @@ impl Outpost {
             .spawner_of(&id.hub)
             .and_then(|name| Some((name, self.spawners.get(name)?)))
             .ok_or_else(|| Error::internal(format!("hub {:?} has no backend", id.hub)))?;
-        let options = admission::admit(&config.overrides, &id.hub, request.misc.clone(), spawner.sensitive_options())?;
+        let policy =
+            Policy { rules: &config.overrides, definitions: &Definitions::default(), normalise: &Normalise::default() };
+        let admitted = admission::decide(
+            &policy,
+            &Ask {
+                hub: &id.hub,
+                user: request.user(),
+                user_id: request.user_id,
+                misc: &request.misc,
+                user_options: &request.user_options,
+                flavor: request.flavor.as_deref(),
+                authentication: &request.authentication,
+                spawner: name,
+                table: spawner.options(),
+                site: &spawner.resources(),
+            },
+        )?;
+        let options = admitted.options;
         let launch = Launch {
             uid: Uid::generate(),
             user: request.user().into(),

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::{Changes, Found, Progress, Spawner, SpawnerSettings, Started, Status};
+use super::options::KUBESPAWNER_OPTIONS;
+use super::{Changes, Found, OptionTable, Progress, Spawner, SpawnerSettings, Started, Status};
 use crate::error::{Error, Result};
 use crate::model::{Exit, Handle, Launch, Uid};
 
@@ -101,8 +102,12 @@ impl Spawner for Memory {
         false
     }
 
-    fn sensitive_options(&self) -> &'static [(&'static str, &'static str)] {
-        &[("cmd", "it chooses the program that runs")]
+    fn options(&self) -> OptionTable {
+        OptionTable { known: KUBESPAWNER_OPTIONS, sensitive: &[("cmd", "it chooses the program that runs")] }
+    }
+
+    fn resources(&self) -> Map<String, Value> {
+        Map::new()
     }
 
     fn start_response(&self, _launch: &Launch, started: &Started) -> Result<String> {

@@ -34,19 +34,18 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::options::Options;
-pub use self::options::SENSITIVE_OPTIONS;
 use self::plan::Places;
 pub use self::settings::Settings;
 use self::starting::Slots;
 use self::state::{Record, Seen, Stage};
 pub use self::values::{AccountName, Argv, Bytes, Place, Ports, StartResponse, Text};
 use self::watch::Watched;
-use super::{Changes, Found, Progress, Spawner, SpawnerSettings, Started, Status};
+use super::{Changes, Found, OptionTable, Progress, Spawner, SpawnerSettings, Started, Status};
 use crate::error::{Error, Result};
 use crate::model::{Exit, Handle, Launch, Uid};
 
@@ -312,8 +311,12 @@ impl Spawner for Process {
         false
     }
 
-    fn sensitive_options(&self) -> &'static [(&'static str, &'static str)] {
-        SENSITIVE_OPTIONS
+    fn options(&self) -> OptionTable {
+        options::TABLE
+    }
+
+    fn resources(&self) -> Map<String, Value> {
+        self.settings.load().resources()
     }
 
     fn start_response(&self, launch: &Launch, started: &Started) -> Result<String> {

@@ -7,12 +7,16 @@ use serde_json::{Map, Value};
 
 use super::values::{Argv, Bytes};
 use crate::error::{Error, Result};
+use crate::spawner::OptionTable;
 
-/// Options that hand over the machine, with the reason: never granted but by name.
-pub const SENSITIVE_OPTIONS: &[(&str, &str)] = &[
-    ("cmd", "it replaces the program that this machine runs"),
-    ("args", "it can make the site's program run another one, or leave the container that it starts"),
-];
+/// The options of this backend. Those that hand over the machine are never granted but by name.
+pub const TABLE: OptionTable = OptionTable {
+    known: &["port", "environment", "default_url", "notebook_dir", "cmd", "args", "mem_limit", "cpu_limit"],
+    sensitive: &[
+        ("cmd", "it replaces the program that this machine runs"),
+        ("args", "it can make the site's program run another one, or leave the container that it starts"),
+    ],
+};
 
 /// Keys of other backends that `OutpostSpawner` sends with every request, and `ip`: where servers listen on this machine
 /// is the site's to decide. They mean nothing here, so nobody has to be told.

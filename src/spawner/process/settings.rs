@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::values::{AccountName, Argv, Bytes, Place, Ports, StartResponse, Text};
 
@@ -133,6 +134,14 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The limits as options, in their units.
+    #[must_use]
+    pub fn resources(&self) -> Map<String, Value> {
+        let memory = self.mem_limit.map(|Bytes(bytes)| ("mem_limit".to_owned(), bytes.into()));
+        let cores = self.cpu_limit.map(|cores| ("cpu_limit".to_owned(), cores.into()));
+        memory.into_iter().chain(cores).collect()
+    }
+
     /// Checks what no single key can know.
     ///
     /// # Errors
