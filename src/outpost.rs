@@ -6,6 +6,7 @@
 
 mod drive;
 mod recover;
+mod site;
 mod start;
 mod stop;
 mod view;
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::site::{ReloadRequest, Reloaded, Reloads};
 pub use self::stop::Stopped;
 pub use self::view::{Entry, State, View};
 use crate::auth::Auth;
@@ -61,6 +63,8 @@ pub struct Outpost {
     pub loaded: watch::Sender<bool>,
     /// When rows that others moved were last read, in microseconds.
     pub refreshed: AtomicI64,
+    /// Where the configuration file is asked to be read.
+    pub reloads: Reloads,
     /// All background work, so that an end can wait for it.
     pub tracker: TaskTracker,
     /// Ends what is still running when the time for a gentle end is over.

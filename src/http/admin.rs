@@ -1,13 +1,26 @@
-//! The listener of the site: health, readiness, metrics. It has no credentials, so keep it on loopback or in the cluster.
+//! The listener of the site: health, readiness, metrics, and the admin API below `/api/v1`.
+//!
+//! The first three have no credentials, so keep it on loopback or in the cluster. The admin API asks for a token.
+
+pub(super) mod access;
+pub(super) mod audit;
+pub(super) mod explain;
+pub(super) mod hubs;
+mod input;
+mod problem;
+pub(super) mod reload;
+pub(super) mod services;
+pub(super) mod usage;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde_json::json;
+use tower_http::catch_panic::CatchPanicLayer;
 
-use super::{App, not_found};
+use super::{App, not_found, observe};
 
 /// The URL table.
 pub fn router(outpost: App) -> Router {
@@ -16,7 +29,27 @@ pub fn router(outpost: App) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .fallback(not_found)
+        .nest("/api/v1", api(&outpost))
         .with_state(outpost)
+}
+
+/// The admin API with its layers. The last layer is the first to see a request.
+fn api(outpost: &App) -> Router<App> {
+    Router::new()
+        .route("/hubs", get(hubs::list).post(hubs::add))
+        .route("/hubs/{name}", delete(hubs::remove))
+        .route("/hubs/{name}/rotate", post(hubs::rotate))
+        .route("/services", get(services::list))
+        .route("/services/{id}", get(services::show).delete(services::stop))
+        .route("/services/{id}/extend", post(services::extend))
+        .route("/usage", get(usage::export))
+        .route("/explain", post(explain::explain))
+        .route("/reload", post(reload::reload))
+        .route("/audit", get(audit::list))
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(axum::middleware::from_fn_with_state(outpost.clone(), observe::observe))
 }
 
 /// The process answers: a restart would not help.

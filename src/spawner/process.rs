@@ -39,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::options::Options;
+pub use self::options::TABLE as OPTIONS;
 use self::plan::Places;
 pub use self::settings::Settings;
 use self::starting::Slots;
