@@ -3,6 +3,7 @@
 //! Every change is one method of [`Admin`] and one row of the audit table. The row is written before the change is made,
 //! so that no crash leaves a change that nobody finds, and taken back when the change was not made.
 
+mod definitions;
 mod explain;
 mod hubs;
 mod servers;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
+pub use self::definitions::{Definition, DefinitionVersion, definition, definition_versions};
 pub use self::explain::{Question, explain};
 pub use self::hubs::{Credential, HubSummary, hubs};
 pub use self::servers::{ServerSearch, ServerSummary, Until};

@@ -143,7 +143,9 @@ impl App {
             hubs,
             auth: crate::auth::Auth::default(),
             config: ArcSwap::from_pointee(config),
+            definitions: ArcSwap::default(),
             view: crate::outpost::View::default(),
+            queue: crate::outpost::Queue::default(),
             flavor_updates: tasks::flavor_updates::FlavorUpdates::default(),
             metrics,
             clock: Clock::System,
@@ -209,6 +211,8 @@ impl App {
         let config = outpost.config.load_full();
         outpost.store.migrate().await?;
         credentials::apply(&outpost.store, &config, &self.options.environment).await?;
+        // Before any start can be decided.
+        outpost.apply_files(&config.flavors).await?;
         outpost.load().await?;
         let generated = credentials::first(&outpost.store, &config).await?;
         if generated.is_some()

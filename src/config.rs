@@ -41,6 +41,8 @@ pub struct Config {
     pub hubs: BTreeMap<String, hub::Settings>,
     /// One entry a backend.
     pub spawners: BTreeMap<String, SpawnerSettings>,
+    /// Flavors and credits.
+    pub flavors: crate::outpost::FlavorSettings,
     /// What hubs may override; the first rule that fits decides.
     pub overrides: admission::Rules,
 }

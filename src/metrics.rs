@@ -30,6 +30,15 @@ pub struct StartLabels {
     pub outcome: &'static str,
 }
 
+/// Labels of a start that was refused.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct RefusalLabels {
+    /// The hub's name.
+    pub hub: String,
+    /// `rule` (an option or a flavor that it may not have) or `limit`.
+    pub reason: &'static str,
+}
+
 /// Labels of a call to a hub.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct CallLabels {
@@ -58,8 +67,12 @@ pub struct Metrics {
     pub starts: Family<StartLabels, Counter>,
     /// How long starts took, in seconds.
     pub start_duration: Family<StartLabels, Histogram>,
+    /// Starts that were refused.
+    pub refusals: Family<RefusalLabels, Counter>,
     /// Servers that exist, whatever their phase.
     pub servers: Gauge,
+    /// Those of them that wait for a free place.
+    pub queued: Gauge,
     /// Calls to hubs.
     pub hub_calls: Family<CallLabels, Counter>,
     /// How long the database took, in seconds.
@@ -89,7 +102,9 @@ impl Default for Metrics {
             requests: Family::default(),
             starts: Family::default(),
             start_duration,
+            refusals: Family::default(),
             servers: Gauge::default(),
+            queued: Gauge::default(),
             hub_calls: Family::default(),
             store_duration,
             store_errors: Family::default(),
@@ -99,7 +114,9 @@ impl Default for Metrics {
         registry.register("requests", "Requests of hubs, by route and status", metrics.requests.clone());
         registry.register("starts", "Starts, by backend and outcome", metrics.starts.clone());
         registry.register("start_duration_seconds", "How long starts took", metrics.start_duration.clone());
+        registry.register("refusals", "Starts that were refused, by hub and reason", metrics.refusals.clone());
         registry.register("servers", "Servers that exist", metrics.servers.clone());
+        registry.register("queued", "Servers that wait for a free place of their flavor", metrics.queued.clone());
         registry.register("hub_calls", "Calls to hubs, by hub, call and outcome", metrics.hub_calls.clone());
         registry.register("store_duration_seconds", "How long the database took", metrics.store_duration.clone());
         registry.register("store_errors", "Operations on the database that failed", metrics.store_errors.clone());

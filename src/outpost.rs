@@ -4,7 +4,10 @@
 //! that nothing that was started can be forgotten. *Memory answers*: polls and lists come from a view of the rows, which
 //! every move updates and `tasks::refresh` keeps right when somebody else moves them.
 
+mod definitions;
 mod drive;
+mod lifetime;
+mod queue;
 mod recover;
 mod site;
 mod start;
@@ -17,14 +20,17 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::definitions::{
+    Changed, InForce, Settings as FlavorSettings, change, format_of, in_force, read_file, stored,
+};
+pub use self::queue::Queue;
 pub use self::site::{ReloadRequest, Reloaded, Reloads};
 pub use self::stop::Stopped;
-pub use self::view::{Entry, State, View};
+pub use self::view::{Entry, Place, State, View};
 use crate::auth::Auth;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -49,8 +55,12 @@ pub struct Outpost {
     pub auth: Auth,
     /// The configuration that is in force.
     pub config: ArcSwap<Config>,
+    /// The flavors and credits that are in force.
+    pub definitions: ArcSwap<InForce>,
     /// The rows, in memory.
     pub view: View,
+    /// Starts that wait for a free place.
+    pub queue: Queue,
     /// Flavor updates that are due.
     pub flavor_updates: FlavorUpdates,
     /// What is counted.
@@ -117,18 +127,6 @@ impl Outpost {
     pub fn list(&self, hub: &str) -> Result<Vec<Server>> {
         self.ensure_loaded()?;
         Ok(self.view.of_hub(hub))
-    }
-
-    /// The flavors of a hub with their use: none are defined, which allows everything.
-    #[must_use]
-    pub fn flavors(&self, _hub: &str) -> Map<String, Value> {
-        Map::new()
-    }
-
-    /// The credits of a hub: none are defined.
-    #[must_use]
-    pub fn credits(&self, _hub: &str) -> Map<String, Value> {
-        Map::new()
     }
 
     /// When rows that others moved were last read.

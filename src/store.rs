@@ -3,10 +3,15 @@
 //! A row is moved by compare and swap: `… WHERE uid = $1 AND generation = $2`. No row back means that somebody else
 //! (another Outpost, the command line) moved it, which is no error.
 
+mod admission;
 mod audit;
 mod batch;
+mod definitions;
+mod history;
 mod hubs;
+mod lifetime;
 mod ring;
+mod rotation;
 mod search;
 mod servers;
 mod tokens;
@@ -23,12 +28,15 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Database, Pool, Postgres, Sqlite, Transaction};
 
+pub use self::admission::{Claim, Claimed, Full, Turn, Waiting, end_of};
 pub use self::audit::Deed;
 use self::batch::Batch;
+pub use self::definitions::{NewVersion, Version};
+pub use self::history::{Ended, Outcome};
 pub use self::hubs::{HubRow, PasswordRow, Source};
 pub use self::ring::Ring;
 pub use self::search::{PastServer, Search};
-pub use self::servers::{Advance, Ended, Outcome};
+pub use self::servers::Advance;
 pub use self::tokens::TokenRow;
 use crate::clock::Clock;
 use crate::error::{Error, Result};

@@ -56,6 +56,12 @@ impl Settings {
     }
 }
 
+/// How often other Outposts' and the command line's changes of flavors are looked for.
+const DEFINITIONS: Duration = Duration::from_millis(500);
+/// How often the queue is looked at: in memory, unless something changed.
+const QUEUE: Duration = Duration::from_millis(250);
+/// How often run times are looked at: in memory, unless one is over.
+const EXPIRE: Duration = Duration::from_secs(1);
 /// How often hubs' last questions are written down.
 const TOUCH: Duration = Duration::from_secs(30);
 /// How often an Outpost says that it lives, and looks for others that do not.
@@ -71,6 +77,9 @@ pub fn run_all(outpost: &Arc<Outpost>, changes: mpsc::UnboundedReceiver<Uid>, sh
     let tracker = &outpost.tracker;
     tracker.spawn(every("refresh", settings.refresh, outpost.clone(), shutdown.clone(), refresh));
     tracker.spawn(every("reconcile", settings.reconcile, outpost.clone(), shutdown.clone(), reconcile::run_once));
+    tracker.spawn(every("definitions", DEFINITIONS, outpost.clone(), shutdown.clone(), definitions));
+    tracker.spawn(every("queue", QUEUE, outpost.clone(), shutdown.clone(), queue));
+    tracker.spawn(every("expire", EXPIRE, outpost.clone(), shutdown.clone(), expire));
     tracker.spawn(every("touch", TOUCH, outpost.clone(), shutdown.clone(), touch));
     tracker.spawn(every("heartbeat", HEARTBEAT, outpost.clone(), shutdown.clone(), heartbeat));
     tracker.spawn(every("prune", PRUNE, outpost.clone(), shutdown.clone(), prune));
@@ -130,6 +139,18 @@ async fn refresh(outpost: Arc<Outpost>) -> Result<()> {
         outpost.store.seen_elsewhere().await?;
     }
     Ok(())
+}
+
+async fn definitions(outpost: Arc<Outpost>) -> Result<()> {
+    outpost.refresh_definitions().await
+}
+
+async fn queue(outpost: Arc<Outpost>) -> Result<()> {
+    outpost.take_turns().await
+}
+
+async fn expire(outpost: Arc<Outpost>) -> Result<()> {
+    outpost.expire().await
 }
 
 async fn heartbeat(outpost: Arc<Outpost>) -> Result<()> {

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{Error, Result};
-use crate::admission::{self, Ask, Definitions, Explanation, Normalise, Policy};
+use crate::admission::{self, Ask, Definitions, Explanation, Policy};
 use crate::config::Config;
 
 /// The request that is asked about.
@@ -56,7 +56,7 @@ pub fn explain(config: &Config, definitions: &Definitions, mut question: Questio
     if let Some(profile) = question.profile {
         question.user_options.insert("profile".to_owned(), profile.into());
     }
-    let policy = Policy { rules: &config.overrides, definitions, normalise: &Normalise::default() };
+    let policy = Policy { rules: &config.overrides, definitions, normalise: &config.flavors.authentication };
     let ask = Ask {
         hub: &question.hub,
         user: &question.user,

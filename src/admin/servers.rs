@@ -23,7 +23,7 @@ pub struct ServerSummary {
     pub user: String,
     /// JupyterHub's number of the user.
     pub user_id: i64,
-    /// Where it is in its life: `starting`, `running`, `ended` (by itself, and its hub has not seen it yet), `stopping`.
+    /// Where it is in its life: `queued`, `starting`, `running`, `ended` (by itself, and its hub has not seen it yet), `stopping`.
     pub phase: String,
     /// `host:port`, or empty while that is not known.
     pub address: String,

@@ -35,7 +35,11 @@ pub(super) async fn watch(
     let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
     let path = options.path.as_deref();
     let (certificate, key) = (options.config.http.tls_cert.as_deref(), options.config.http.tls_key.as_deref());
-    let look = || ([stamp(path)], [stamp(certificate), stamp(key)]);
+    let look = || {
+        let flavors =
+            outpost.config.load().flavors.files().iter().map(|(_, path)| stamp(Some(path))).collect::<Vec<_>>();
+        ([stamp(path)], [stamp(certificate), stamp(key)], flavors)
+    };
     let (mut seen, mut read) = (look(), look());
     loop {
         let mut request = None;
@@ -50,11 +54,12 @@ pub(super) async fn watch(
         };
         // What changed since the last look may still be being written: it is read when it has stayed the same once.
         let now = look();
-        let (file_changed, certificate_changed) =
-            (now.0 == seen.0 && now.0 != read.0, now.1 == seen.1 && now.1 != read.1);
+        let file_changed = now.0 == seen.0 && now.0 != read.0 || now.2 == seen.2 && now.2 != read.2;
+        let certificate_changed = now.1 == seen.1 && now.1 != read.1;
         seen = now;
         if asked || file_changed {
             read.0 = seen.0;
+            read.2.clone_from(&seen.2);
         }
         if let Some(tls) = &tls
             && (asked || certificate_changed)
@@ -130,6 +135,7 @@ fn differences(old: &Config, new: &Config) -> Reloaded {
             ("hubs", new.hubs != old.hubs),
             ("spawners", new.spawners != old.spawners),
             ("overrides", new.overrides != old.overrides),
+            ("flavors", new.flavors != old.flavors),
         ]),
         at_restart: names(&[
             ("http", new.http != old.http),
@@ -165,11 +171,16 @@ async fn apply(
             }
         }
     }
+    config.flavors.check_files()?;
     if *outpost.loaded.borrow() {
         credentials::apply(&outpost.store, config, &options.environment)
             .await
             .map_err(|error| error.cause().map_or_else(|| error.to_string(), str::to_owned))?;
         outpost.auth.update(outpost.store.passwords().await.map_err(|error| error.to_string())?);
+        outpost
+            .apply_files(&config.flavors)
+            .await
+            .map_err(|error| error.cause().map_or_else(|| error.to_string(), str::to_owned))?;
     }
     Ok(())
 }

@@ -83,6 +83,9 @@ async fn check(context: &Context) -> Outcome {
             mistakes.push(format!("hubs.{name:?}.{mistake}"));
         }
     }
+    if let Err(mistake) = config.flavors.check_files() {
+        mistakes.push(mistake);
+    }
     for secret in &config.store.keys {
         let ring =
             |key: SecretString| Ring::new([key.expose_secret()]).map_err(|mistake| format!("{secret}: {mistake}"));

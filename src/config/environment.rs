@@ -80,6 +80,14 @@ impl Environment {
         {
             path.clone_into(&mut config.http.base_path);
         }
+        for (file, variable) in [
+            (&mut config.flavors.file, "OUTPOST_FLAVORS_PATH"),
+            (&mut config.flavors.credits_file, "OUTPOST_CREDITS_PATH"),
+        ] {
+            if file.is_none() {
+                *file = self.get(variable).map(PathBuf::from);
+            }
+        }
         if config.store.keys.is_empty() && self.get("OUTPOST_CRYPT_KEY").is_some() {
             config.store.keys.push(Secret::Env("OUTPOST_CRYPT_KEY".to_owned()));
         }

@@ -4,6 +4,7 @@
 
 pub(super) mod access;
 pub(super) mod audit;
+pub(super) mod definitions;
 pub(super) mod explain;
 pub(super) mod hubs;
 mod input;
@@ -21,6 +22,8 @@ use serde_json::json;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{App, not_found, observe};
+use crate::admission::Kind;
+use crate::model::Phase;
 
 /// The URL table.
 pub fn router(outpost: App) -> Router {
@@ -42,6 +45,8 @@ fn api(outpost: &App) -> Router<App> {
         .route("/services", get(services::list))
         .route("/services/{id}", get(services::show).delete(services::stop))
         .route("/services/{id}/extend", post(services::extend))
+        .nest("/flavors", definitions::routes(Kind::Flavors))
+        .nest("/credits", definitions::routes(Kind::Credits))
         .route("/usage", get(usage::export))
         .route("/explain", post(explain::explain))
         .route("/reload", post(reload::reload))
@@ -66,6 +71,8 @@ async fn readyz(State(outpost): State<App>) -> Response {
 
 async fn metrics(State(outpost): State<App>) -> Response {
     outpost.metrics.servers.set(i64::try_from(outpost.view.len()).unwrap_or(i64::MAX));
+    let queued = outpost.view.in_phase(Phase::Queued).len();
+    outpost.metrics.queued.set(i64::try_from(queued).unwrap_or(i64::MAX));
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([("content-type", kind)], outpost.metrics.encode()).into_response()
 }

@@ -16,7 +16,7 @@ use super::error::failure;
         (status = 401, description = "No or wrong credentials"),
     ))]
 pub(super) async fn flavors(State(outpost): State<App>, Caller(hub): Caller) -> Json<Map<String, Value>> {
-    Json(outpost.flavors(&hub))
+    Json(outpost.flavors(&hub, &Map::new()))
 }
 
 /// The flavors of one user of the calling hub. The body is what the hub's authenticator knows about the user.
@@ -30,7 +30,7 @@ pub(super) async fn user_flavors(
     Caller(hub): Caller,
     JsonBytes(body): JsonBytes,
 ) -> Response {
-    of_user(&body, || outpost.flavors(&hub))
+    of_user(&body, |authentication| outpost.flavors(&hub, authentication))
 }
 
 /// The credits of the calling hub.
@@ -39,7 +39,7 @@ pub(super) async fn user_flavors(
         (status = 401, description = "No or wrong credentials"),
     ))]
 pub(super) async fn credits(State(outpost): State<App>, Caller(hub): Caller) -> Json<Map<String, Value>> {
-    Json(outpost.credits(&hub))
+    Json(outpost.credits(&hub, &Map::new()))
 }
 
 /// The credits of one user of the calling hub.
@@ -53,13 +53,15 @@ pub(super) async fn user_credits(
     Caller(hub): Caller,
     JsonBytes(body): JsonBytes,
 ) -> Response {
-    of_user(&body, || outpost.credits(&hub))
+    of_user(&body, |authentication| outpost.credits(&hub, authentication))
 }
 
 /// A body that is no JSON has the answer that the Python service gives.
-fn of_user(body: &[u8], answer: impl FnOnce() -> Map<String, Value>) -> Response {
+fn of_user(body: &[u8], answer: impl FnOnce(&Map<String, Value>) -> Map<String, Value>) -> Response {
     match serde_json::from_slice::<Value>(body) {
-        Ok(_) => Json(answer()).into_response(),
+        Ok(Value::Object(authentication)) => Json(answer(&authentication)).into_response(),
+        // JSON that says nothing about a user.
+        Ok(_) => Json(answer(&Map::new())).into_response(),
         Err(error) => {
             let text = format!("The body is no valid JSON (line {}, column {}).", error.line(), error.column());
             failure("json.decoder", "JSONDecodeError", &text)

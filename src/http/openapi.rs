@@ -14,6 +14,8 @@ use super::{admin, flavors, services};
         flavors::flavors, flavors::user_flavors, flavors::credits, flavors::user_credits,
         admin::hubs::list, admin::hubs::add, admin::hubs::rotate, admin::hubs::remove,
         admin::services::list, admin::services::show, admin::services::stop, admin::services::extend,
+        admin::definitions::show, admin::definitions::versions, admin::definitions::show_version,
+        admin::definitions::replace, admin::definitions::set, admin::definitions::remove, admin::definitions::diff,
         admin::usage::export, admin::explain::explain, admin::reload::reload, admin::audit::list,
     ),
     components(schemas(admin::services::PastServices)),

@@ -157,8 +157,8 @@ fn listed(server: Server) -> ListedServer {
         jupyterhub: server.id.hub.to_string(),
         jupyterhub_userid: server.user_id.to_string(),
         last_update: date(server.last_update),
-        state_stored: server.phase != Phase::Starting,
-        start_pending: server.phase == Phase::Starting,
+        state_stored: server.phase > Phase::Starting,
+        start_pending: server.phase <= Phase::Starting,
         stop_pending: server.phase == Phase::Stopping,
     }
 }

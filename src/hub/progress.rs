@@ -30,6 +30,11 @@ pub enum Report {
         /// log lines.
         asynchronous: bool,
     },
+    /// Something about a server that runs.
+    Notice {
+        /// A sentence, plain text.
+        message: String,
+    },
     /// The server ended by itself after it had run.
     Ended {
         /// How, plain text.
@@ -85,6 +90,10 @@ impl Reporter {
                 }
                 let html = details("<details>", &format!("{now}: {reason}"), logs);
                 self.send(&json!({ "failed": true, "progress": 100, "html_message": html }), 4).await;
+            }
+            Report::Notice { message } => {
+                let html = details("<details open>", &format!("{now}: {message}"), &[]);
+                self.send(&json!({ "progress": 99, "message": message, "html_message": html }), 4).await;
             }
             Report::Ended { message, logs } => {
                 let html = details("<details open>", &format!("{now}: {message}"), logs);

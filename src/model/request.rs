@@ -67,6 +67,9 @@ pub struct StoredRequest {
     /// The user's options on the hub.
     #[serde(default)]
     pub user_options: Map<String, Value>,
+    /// What the hub told about the user, kept only while the server waits for its turn: its limits may change meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Map<String, Value>>,
     /// Whether the hub sent certificates. They are not stored, so that such a start cannot be begun again.
     #[serde(default)]
     pub had_certificates: bool,

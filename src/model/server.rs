@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::Handle;
+use super::{Handle, Need};
 
 /// The identity of a server on the wire. `name` may be empty (JupyterHub's default server); every part may hold any
 /// Unicode, so none of them becomes part of a path, a header or a log line without escaping.
@@ -62,13 +63,15 @@ impl fmt::Display for Uid {
 /// Where a server is in its life.
 ///
 /// ```text
-/// Starting -> Running -> Ended
-///     |          |         |
-///     +----------+---------+--> Stopping -> (row removed, history written)
+/// Queued -> Starting -> Running -> Ended
+///    |          |          |         |
+///    +----------+----------+---------+--> Stopping -> (row removed, history written)
 /// ```
 /// A start that fails goes from `Starting` straight into the history.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, PartialOrd)]
 pub enum Phase {
+    /// It waits for its turn, since a limit is reached; the backend knows nothing of it.
+    Queued,
     /// The row exists; the backend may or may not have begun.
     Starting,
     /// The backend's start returned.
@@ -84,6 +87,7 @@ impl Phase {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Queued => "queued",
             Self::Starting => "starting",
             Self::Running => "running",
             Self::Ended => "ended",
@@ -94,7 +98,8 @@ impl Phase {
     /// Reads a name from the database.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Starting, Self::Running, Self::Ended, Self::Stopping].into_iter().find(|phase| phase.as_str() == text)
+        let phases = [Self::Queued, Self::Starting, Self::Running, Self::Ended, Self::Stopping];
+        phases.into_iter().find(|phase| phase.as_str() == text)
     }
 
     /// Whether a server may move from this phase to `next`.
@@ -102,10 +107,18 @@ impl Phase {
     pub const fn may_become(self, next: Self) -> bool {
         matches!(
             (self, next),
-            (Self::Starting, Self::Running | Self::Stopping)
+            (Self::Queued, Self::Starting | Self::Stopping)
+                | (Self::Starting, Self::Running | Self::Stopping)
                 | (Self::Running, Self::Ended | Self::Stopping)
                 | (Self::Ended, Self::Stopping)
         )
+    }
+
+    /// Whether limits count a server in this phase. One that ended by itself takes nothing up any more, though its row stays
+    /// until its hub deletes it.
+    #[must_use]
+    pub const fn counts(self) -> bool {
+        matches!(self, Self::Starting | Self::Running)
     }
 }
 
@@ -133,6 +146,10 @@ pub struct Server {
     pub user: Arc<str>,
     /// The flavor that was asked for.
     pub flavor: Option<Arc<str>>,
+    /// What it takes up.
+    pub need: Need,
+    /// How long it may run, from when it runs. `None`: `end_date` is what somebody set, or there is no end.
+    pub runtime: Option<Duration>,
     /// Where it is in its life.
     pub phase: Phase,
     /// Counts the moves of the row: a move names the generation that it starts from (compare and swap).
@@ -161,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_server_never_comes_back() {
-        let phases = [Phase::Starting, Phase::Running, Phase::Ended, Phase::Stopping];
+        let phases = [Phase::Queued, Phase::Starting, Phase::Running, Phase::Ended, Phase::Stopping];
         for (rank, from) in phases.into_iter().enumerate() {
             assert_eq!(Phase::parse(from.as_str()), Some(from));
             for to in &phases[..=rank] {

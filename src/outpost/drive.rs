@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::hub::{Callbacks, Hub, Report, Reporter};
 use crate::model::{Exit, Launch, Phase, StoredRequest};
 use crate::spawner::{Progress, Spawner, Status};
-use crate::store::{Advance, Outcome};
+use crate::store::{Advance, Outcome, end_of};
 
 /// The pauses between tries of something that has to succeed in the end.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -20,9 +20,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 const FAILURE_LINES: usize = 20;
 
 impl Outpost {
-    /// Brings a server whose row is stored to its end of starting: running, or gone with a reason.
-    pub(super) async fn drive(self: &Arc<Self>, entry: Arc<Entry>, hub: Arc<Hub>, launch: Launch) {
-        let begun = Instant::now();
+    /// Brings a server whose row is stored to its end of starting: running, or gone with a reason. The user is told
+    /// `messages` at its beginning.
+    pub(super) async fn drive(
+        self: &Arc<Self>,
+        entry: Arc<Entry>,
+        hub: Arc<Hub>,
+        launch: Launch,
+        messages: Vec<String>,
+    ) {
         let handle = entry.state().server.handle.clone();
         let asynchronous = entry.state().server.asynchronous;
         let callbacks = hub.callbacks(&launch.environment, launch.certificates.as_ref());
@@ -34,6 +40,9 @@ impl Outpost {
         let reporter = Reporter { hub: hub.clone(), callbacks: callbacks.clone(), clock: self.clock.clone() };
         self.tracker.spawn(reporter.run(lines, last));
         progress.say(0, "Server requested");
+        for message in messages {
+            progress.say(0, message);
+        }
         self.flavor_updates.due(self, &hub, &callbacks);
 
         let driving = entry.driving.lock().await;
@@ -41,7 +50,16 @@ impl Outpost {
         if entry.state().gone || entry.state().server.phase > Phase::Starting {
             return;
         }
+        let mut turn = Ok(None);
+        if entry.state().server.phase == Phase::Queued {
+            // The row says "queued": the next Outpost goes on from there.
+            let Some(waited) = self.wait_for_turn(&entry, &hub, &progress).await else { return };
+            turn = waited;
+            self.flavor_updates.due(self, &hub, &callbacks);
+        }
+        let begun = Instant::now();
         let result = match self.spawners.get(&handle.spawner) {
+            _ if turn.is_err() => turn.map(|_| String::new()),
             None => Err(Error::internal(format!("the backend {:?} is not configured any more", handle.spawner))),
             Some(spawner) => tokio::select! {
                 biased;
@@ -110,10 +128,14 @@ impl Outpost {
     /// then, from where a next Outpost finds the running server again.
     async fn became_running(self: &Arc<Self>, entry: &Arc<Entry>, address: &str) {
         let generation = entry.state().server.generation;
-        let stored = self.store.advance(&entry.uid, generation, &Advance::Running { address }).await;
+        let end_date = end_of(&entry.state().server, self.clock.now());
+        let stored = self.store.advance(&entry.uid, generation, &Advance::Running { address, end_date }).await;
         let failed = stored.is_err();
         let moved = entry.move_to(Phase::Running, |server| {
             server.address = address.into();
+            if server.runtime.is_some() {
+                server.end_date = end_date;
+            }
             if let Ok(Some(generation)) = stored {
                 server.generation = server.generation.max(generation);
             }
@@ -126,7 +148,7 @@ impl Outpost {
         if failed && moved {
             let (this, entry, address) = (self.clone(), entry.clone(), address.to_owned());
             self.tracker.spawn(async move {
-                this.persist(&entry, "running", || Advance::Running { address: &address }).await;
+                this.persist(&entry, "running", || Advance::Running { address: &address, end_date }).await;
             });
         }
     }
@@ -280,6 +302,9 @@ impl Outpost {
     /// Where a server's hub wants to be called; nothing where that cannot be read.
     pub(super) async fn callbacks(&self, entry: &Entry) -> Option<(Arc<Hub>, Callbacks)> {
         let hub = self.hubs.get(&entry.id.hub).ok()?;
+        if let Some(callbacks) = entry.callbacks() {
+            return Some((hub, callbacks));
+        }
         let request = self.store.stored_request(&entry.uid).await.ok()??;
         let callbacks = hub.callbacks(&request.env, None);
         Some((hub, callbacks))

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::hub::Callbacks;
 use crate::model::{Launch, Phase, Server, Uid};
 use crate::spawner::Status;
-use crate::store::Advance;
+use crate::store::{Advance, Outcome};
 
 /// A start that nobody drives for this long was left behind.
 const LEFT_ALONE: TimeDelta = TimeDelta::seconds(60);
@@ -21,9 +21,6 @@ const STALE: TimeDelta = TimeDelta::minutes(10);
 
 /// How long to wait for a database that does not answer.
 const RETRY: Duration = Duration::from_secs(2);
-
-/// An Outpost that was not seen for this long has its servers taken over.
-const ABSENT_AFTER: TimeDelta = TimeDelta::seconds(30);
 
 impl Outpost {
     /// Reads all rows and goes on with what was under way. Nothing is started twice: backends find what is there.
@@ -104,8 +101,8 @@ impl Outpost {
             if !there.contains(&entry.uid) {
                 self.view.remove(&entry);
             } else if phase == Phase::Stopping && self.drives(&entry) {
-                self.tracker.spawn(self.clone().finish_stop(entry, Phase::Running));
-            } else if phase == Phase::Starting && self.clock.now() - since > LEFT_ALONE {
+                self.tracker.spawn(self.clone().finish_stop(entry, Outcome::of_stop(Phase::Running)));
+            } else if phase <= Phase::Starting && self.clock.now() - since > LEFT_ALONE {
                 self.resume(&entry);
             }
         }
@@ -126,8 +123,8 @@ impl Outpost {
                 self.resume(&entry);
             }
             if stopping && before.is_some_and(|phase| phase != Phase::Stopping) && self.drives(&entry) {
-                let (this, before) = (self.clone(), before.unwrap_or(Phase::Running));
-                self.tracker.spawn(this.finish_stop(entry, before));
+                let outcome = Outcome::of_stop(before.unwrap_or(Phase::Running));
+                self.tracker.spawn(self.clone().finish_stop(entry, outcome));
             }
         }
         Ok(())
@@ -143,7 +140,7 @@ impl Outpost {
         if foreign.is_empty() {
             return Ok(());
         }
-        let alive = self.store.instances(self.clock.now() - ABSENT_AFTER).await?;
+        let alive = self.store.alive().await?;
         for entry in foreign {
             let server = entry.state().server.clone();
             let shared = self.spawners.get(&server.handle.spawner).is_some_and(|spawner| spawner.shared());
@@ -171,8 +168,10 @@ impl Outpost {
         }
         let (this, entry) = (self.clone(), entry.clone());
         match server.phase {
-            Phase::Starting => drop(self.tracker.spawn(async move { this.resume_start(entry, server).await })),
-            Phase::Stopping => drop(self.tracker.spawn(this.finish_stop(entry, Phase::Running))),
+            Phase::Queued | Phase::Starting => {
+                drop(self.tracker.spawn(async move { this.resume_start(entry, server).await }))
+            }
+            Phase::Stopping => drop(self.tracker.spawn(this.finish_stop(entry, Outcome::of_stop(Phase::Running)))),
             Phase::Running => drop(self.tracker.spawn(async move { this.look_at(&entry).await })),
             Phase::Ended => {}
         }
@@ -199,7 +198,8 @@ impl Outpost {
             }
         };
         tracing::info!(server.uid = %server.uid, hub.name = ?server.id.hub, server.name = ?server.id.name, "going on with a start that was under way");
-        if self.clock.now() - server.start_date > STALE && self.is_absent(&server).await {
+        let queued = server.phase == Phase::Queued;
+        if !queued && self.clock.now() - server.start_date > STALE && self.is_absent(&server).await {
             let error = Error::failed(
                 "Outpost was not running while this server should have been started. Please start it again.",
             );
@@ -224,7 +224,7 @@ impl Outpost {
             certificates: None,
             auth_state: [].into(),
         };
-        self.drive(entry, hub, launch).await;
+        self.drive(entry, hub, launch, Vec::new()).await;
     }
 
     async fn is_absent(&self, server: &Server) -> bool {

@@ -62,6 +62,7 @@ impl Outpost {
             return Ok(());
         }
         self.auth.update(self.store.passwords().await?);
+        self.refresh_definitions().await?;
         self.refresh(self.clock.now() - OVERLAP).await
     }
 

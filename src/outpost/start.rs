@@ -3,14 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Entry, Outpost};
-use crate::admission::{self, Ask, Definitions, Normalise, Policy};
+use crate::admission::{self, Admitted, Ask, OwnServer};
 use crate::error::{Error, Result};
-use crate::hub::Hub;
-use crate::model::{AuthState, Handle, Launch, Phase, Server, ServerId, StartRequest, StoredRequest, Uid};
-use crate::store::Outcome;
+use crate::hub::{Hub, Report, Reporter};
+use crate::metrics::RefusalLabels;
+use crate::model::{
+    AuthState, Certificates, Environment, Launch, Phase, Server, ServerId, StartRequest, StoredRequest, Uid,
+};
+use crate::store::{Claim, Claimed, Full, Outcome, end_of};
 
 /// The pause between tries to write down that a start never was.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -20,6 +24,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often another Outpost may be faster and then gone again.
 const ROUNDS: usize = 5;
+
+/// A start that was admitted and has no row yet.
+struct Begun {
+    server: Server,
+    launch: Launch,
+    stored: StoredRequest,
+    queue: bool,
+    admitted: Admitted,
+}
 
 impl Outpost {
     /// Starts a server, or joins the start that is under way, or gives the answer of the one that runs: the same request
@@ -77,50 +90,15 @@ impl Outpost {
         auth_state: &AuthState,
         asynchronous: bool,
     ) -> Result<Arc<Entry>> {
-        let config = self.config.load();
         let hub = self.hubs.get(&id.hub).map_err(Error::internal)?;
-        let (name, spawner) = config
-            .spawner_of(&id.hub)
-            .and_then(|name| Some((name, self.spawners.get(name)?)))
-            .ok_or_else(|| Error::internal(format!("hub {:?} has no backend", id.hub)))?;
-        let policy =
-            Policy { rules: &config.overrides, definitions: &Definitions::default(), normalise: &Normalise::default() };
-        let admitted = admission::decide(
-            &policy,
-            &Ask {
-                hub: &id.hub,
-                user: request.user(),
-                user_id: request.user_id,
-                misc: &request.misc,
-                user_options: &request.user_options,
-                flavor: request.flavor.as_deref(),
-                authentication: &request.authentication,
-                spawner: name,
-                table: spawner.options(),
-                site: &spawner.resources(),
-            },
-        )?;
-        let options = admitted.options;
-        let launch = Launch {
-            uid: Uid::generate(),
-            user: request.user().into(),
-            user_id: request.user_id,
-            environment: request.env.clone(),
-            options: options.clone(),
-            certificates: request.certificates.clone(),
-            auth_state: auth_state.clone(),
-            id: id.clone(),
+        let begun = match self.admit(id, request, auth_state, asynchronous) {
+            Ok(begun) => begun,
+            Err(error) => {
+                self.refused(&hub, &request.env, request.certificates.as_ref(), "rule", &error);
+                return Err(error);
+            }
         };
-        let handle = spawner.prepare(&launch)?;
-        tracing::debug!(server.uid = %launch.uid, spawner = name, "a start was admitted");
-        let stored = StoredRequest {
-            env: request.env.clone(),
-            options,
-            user_options: request.user_options.clone(),
-            had_certificates: request.certificates.is_some(),
-        };
-        let server = self.new_server(&launch, handle, request.flavor.as_deref(), asynchronous);
-        let entry = Arc::new(Entry::new(server, false));
+        let entry = Arc::new(Entry::new(begun.server.clone(), false));
         entry.set_auth_state(auth_state.clone());
         if let Err(existing) = self.view.reserve(entry.clone()) {
             return Ok(existing);
@@ -134,20 +112,68 @@ impl Outpost {
             self.forget(&entry, error.clone());
             return Err(error);
         };
-        let this = self.clone();
-        let begun = entry.clone();
-        self.tracker.spawn(async move { this.insert_and_drive(begun, hub, launch, stored, permit).await });
+        let (this, inserted) = (self.clone(), entry.clone());
+        self.tracker.spawn(async move { this.insert_and_drive(inserted, hub, begun, permit).await });
         Ok(entry)
     }
 
-    fn new_server(&self, launch: &Launch, handle: Handle, flavor: Option<&str>, asynchronous: bool) -> Server {
+    /// Weighs a request against rules and flavors, and makes the row of its server.
+    fn admit(
+        &self,
+        id: &ServerId,
+        request: &StartRequest,
+        auth_state: &AuthState,
+        asynchronous: bool,
+    ) -> Result<Begun> {
+        let (config, in_force) = (self.config.load(), self.definitions.load());
+        let (name, spawner) = config
+            .spawner_of(&id.hub)
+            .and_then(|name| Some((name, self.spawners.get(name)?)))
+            .ok_or_else(|| Error::internal(format!("hub {:?} has no backend", id.hub)))?;
+        let admitted = admission::decide(
+            &self.policy(&config, &in_force),
+            &Ask {
+                hub: &id.hub,
+                user: request.user(),
+                user_id: request.user_id,
+                misc: &request.misc,
+                user_options: &request.user_options,
+                flavor: request.flavor.as_deref(),
+                authentication: &request.authentication,
+                spawner: name,
+                table: spawner.options(),
+                site: &spawner.resources(),
+            },
+        )?;
+        let launch = Launch {
+            uid: Uid::generate(),
+            user: request.user().into(),
+            user_id: request.user_id,
+            environment: request.env.clone(),
+            options: admitted.options.clone(),
+            certificates: request.certificates.clone(),
+            auth_state: auth_state.clone(),
+            id: id.clone(),
+        };
+        let handle = spawner.prepare(&launch)?;
+        tracing::debug!(server.uid = %launch.uid, spawner = name, "a start was admitted");
+        let queue = admitted.flavor.as_ref().is_some_and(|flavor| flavor.queue);
+        let stored = StoredRequest {
+            env: request.env.clone(),
+            options: admitted.options.clone(),
+            user_options: request.user_options.clone(),
+            authentication: queue.then(|| request.authentication.clone()),
+            had_certificates: request.certificates.is_some(),
+        };
         let now = self.clock.now();
-        Server {
+        let mut server = Server {
             uid: launch.uid.clone(),
             id: launch.id.clone(),
             user_id: launch.user_id,
             user: launch.user.clone(),
-            flavor: flavor.map(Into::into),
+            flavor: request.flavor.as_deref().map(Into::into),
+            need: admitted.need,
+            runtime: admitted.flavor.as_ref().and_then(|flavor| flavor.runtime),
             phase: Phase::Starting,
             generation: 0,
             owner: self.instance.clone(),
@@ -158,34 +184,54 @@ impl Outpost {
             start_date: now,
             end_date: None,
             last_update: now,
-        }
+        };
+        server.end_date = end_of(&server, now);
+        Ok(Begun { server, launch, stored, queue, admitted })
     }
 
     async fn insert_and_drive(
         self: Arc<Self>,
         entry: Arc<Entry>,
         hub: Arc<Hub>,
-        launch: Launch,
-        stored: StoredRequest,
+        begun: Begun,
         permit: OwnedSemaphorePermit,
     ) {
-        let server = entry.state().server.clone();
-        match self.insert(&hub, &server, &stored).await {
-            Ok(true) => {
-                entry.change(|state| state.stored = true);
+        let Begun { server, launch, stored, queue, admitted } = begun;
+        let claim =
+            Claim { server: &server, request: &stored, quotas: &admitted.quotas, groups: &admitted.groups, queue };
+        match self.insert(&hub, &claim).await {
+            Ok(claimed @ (Claimed::Starting | Claimed::Queued)) => {
+                let queued = claimed == Claimed::Queued;
+                // It may have been told to stop meanwhile.
+                entry.change(|state| {
+                    state.stored = true;
+                    if queued && state.server.phase == Phase::Starting {
+                        state.server.phase = Phase::Queued;
+                    }
+                });
                 self.metrics.servers.set(i64::try_from(self.view.len()).unwrap_or(i64::MAX));
                 tracing::info!(
                     server.uid = %entry.uid, hub.name = ?entry.id.hub, server.name = ?entry.id.name, user = ?server.user,
-                    spawner = ?server.handle.spawner, asynchronous = server.asynchronous, "a server is starting"
+                    spawner = ?server.handle.spawner, flavor = server.flavor.as_deref(), queued,
+                    asynchronous = server.asynchronous, "a server is starting"
                 );
-                self.drive(entry, hub, launch).await;
+                // One that waits is not being started.
+                let permit = (!queued).then_some(permit);
+                self.drive(entry, hub, launch, admitted.messages).await;
                 drop(permit);
             }
             // Another Outpost was faster: its row is the one to wait for.
-            Ok(false) => {
+            Ok(Claimed::Exists) => {
                 entry.change(|state| state.superseded = true);
                 self.view.remove(&entry);
             }
+            Ok(Claimed::Full(full)) => {
+                drop(permit);
+                let error = Error::Refused(sentence(&full, &admitted));
+                self.refused(&hub, &stored.env, launch.certificates.as_ref(), "limit", &error);
+                self.forget(&entry, error);
+            }
+            Err(error @ Error::Refused(_)) => self.forget(&entry, error),
             // Not "no" but "unknown": the row may be there, or still come. Those who wait are answered now.
             Err(error) => {
                 drop(permit);
@@ -203,13 +249,40 @@ impl Outpost {
         }
     }
 
-    async fn insert(&self, hub: &Hub, server: &Server, request: &StoredRequest) -> Result<bool> {
+    /// Shows a refusal on the hub's page of the start, which does not show the answer to the request.
+    fn refused(
+        self: &Arc<Self>,
+        hub: &Arc<Hub>,
+        env: &Environment,
+        certificates: Option<&Certificates>,
+        reason: &'static str,
+        error: &Error,
+    ) {
+        if !matches!(error, Error::Refused(_)) {
+            return;
+        }
+        self.metrics.refusals.get_or_create(&RefusalLabels { hub: hub.name.to_string(), reason }).inc();
+        let (this, hub, env, certificates) = (self.clone(), hub.clone(), env.clone(), certificates.cloned());
+        let report = Report::Failed { message: error.to_string(), logs: Vec::new(), asynchronous: false };
+        self.tracker.spawn(async move {
+            if let Some(api_url) = env.get("JUPYTERHUB_API_URL")
+                && hub.api_url().is_none()
+                && this.pin(&hub, api_url).await.is_err()
+            {
+                return;
+            }
+            let callbacks = hub.callbacks(&env, certificates.as_ref());
+            Reporter { hub, callbacks, clock: this.clock.clone() }.last_word(&report).await;
+        });
+    }
+
+    async fn insert(&self, hub: &Hub, claim: &Claim<'_>) -> Result<Claimed> {
         if hub.api_url().is_none()
-            && let Some(api_url) = request.env.get("JUPYTERHUB_API_URL")
+            && let Some(api_url) = claim.request.env.get("JUPYTERHUB_API_URL")
         {
             self.pin(hub, api_url).await?;
         }
-        self.store.insert_server(server, request).await
+        self.store.claim(claim).await
     }
 
     /// The first start of a hub that the configuration says nothing about fixes where its API is.
@@ -235,4 +308,21 @@ impl Outpost {
         entry.change(|state| state.failure = Some(why));
         self.view.remove(entry);
     }
+}
+
+/// What a user reads where there is no place.
+fn sentence(full: &Full, admitted: &Admitted) -> String {
+    let name = admitted
+        .flavor
+        .as_ref()
+        .map(|flavor| flavor.raw.get("display_name").and_then(Value::as_str).unwrap_or(&flavor.name));
+    if full.exceeded.is_empty() {
+        return format!(
+            "All places of the flavor {:?} that become free are taken: {} wait for one. Please try again later.",
+            name.unwrap_or_default(),
+            if full.waiting == 1 { "1 other start".to_owned() } else { format!("{} other starts", full.waiting) }
+        );
+    }
+    let own: Vec<_> = full.own.iter().map(|(name, flavor)| OwnServer { name, flavor: flavor.as_deref() }).collect();
+    admission::refusal(&full.exceeded, &admitted.need, &own, name)
 }

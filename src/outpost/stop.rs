@@ -37,7 +37,7 @@ impl Outpost {
         if !auth_state.is_empty() {
             entry.set_auth_state(auth_state);
         }
-        let logs = if collect_logs && entry.state().server.phase != Phase::Stopping {
+        let logs = if collect_logs && !matches!(entry.state().server.phase, Phase::Queued | Phase::Stopping) {
             self.logs(&entry).await
         } else {
             Vec::new()
@@ -46,7 +46,7 @@ impl Outpost {
         let first = entry.move_to(Phase::Stopping, |_| ());
         if first {
             let (this, entry) = (self.clone(), entry.clone());
-            self.tracker.spawn(async move { this.finish_stop(entry, before).await });
+            self.tracker.spawn(async move { this.finish_stop(entry, Outcome::of_stop(before)).await });
         }
         if asynchronous {
             // An answer is a promise that has to outlive this process. (The same once more in the background changes nothing.)
@@ -68,8 +68,8 @@ impl Outpost {
         Ok(Stopped { logs: first.then_some(logs) })
     }
 
-    /// Ends a server whose phase is `Stopping` in memory and removes its row. `before` is the phase that it had.
-    pub(super) async fn finish_stop(self: Arc<Self>, entry: Arc<Entry>, before: Phase) {
+    /// Ends a server whose phase is `Stopping` in memory and removes its row.
+    pub(super) async fn finish_stop(self: Arc<Self>, entry: Arc<Entry>, outcome: Outcome) {
         tracing::info!(server.uid = %entry.uid, hub.name = ?entry.id.hub, server.name = ?entry.id.name, "a server is being stopped");
         if self.drives(&entry) {
             entry.cancel.cancel();
@@ -103,7 +103,6 @@ impl Outpost {
         if entry.state().gone {
             return;
         }
-        let outcome = Outcome { kind: if before == Phase::Starting { "cancelled" } else { "stopped" }, reason: None };
         self.remove(&entry, &outcome, None).await;
         drop(driving);
         if let Some((hub, callbacks)) = &callbacks {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
@@ -29,6 +30,8 @@ pub struct Entry {
     callbacks: Mutex<Option<Box<Callbacks>>>,
     /// When the hub last asked, in microseconds; 0: not since the last time that was written down.
     asked: AtomicI64,
+    /// The end that the user was warned of.
+    warned_of: Mutex<Option<DateTime<Utc>>>,
 }
 
 /// What is known about a server.
@@ -42,8 +45,19 @@ pub struct State {
     pub superseded: bool,
     /// Why its start failed.
     pub failure: Option<Error>,
+    /// How its waiting for a turn goes.
+    pub place: Option<Place>,
     /// Nothing of it is left.
     pub gone: bool,
+}
+
+/// The place of a server that waits for its turn.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// It waits, with a sentence for the user.
+    Waits(Arc<str>),
+    /// It has no place any more: its flavor was taken away.
+    Lost(Error),
 }
 
 impl Entry {
@@ -55,16 +69,29 @@ impl Entry {
             id: server.id.clone(),
             cancel: CancellationToken::new(),
             driving: tokio::sync::Mutex::new(()),
-            state: watch::Sender::new(State { server, stored, superseded: false, failure: None, gone: false }),
+            state: watch::Sender::new(State {
+                server,
+                stored,
+                superseded: false,
+                failure: None,
+                place: None,
+                gone: false,
+            }),
             auth_state: Mutex::default(),
             callbacks: Mutex::default(),
             asked: AtomicI64::new(0),
+            warned_of: Mutex::default(),
         }
     }
 
     /// What is known now.
     pub fn state(&self) -> watch::Ref<'_, State> {
         self.state.borrow()
+    }
+
+    /// To be woken whenever what is known changes.
+    pub fn subscribe(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
     }
 
     /// Changes what is known and wakes everybody who waits for it.
@@ -82,6 +109,14 @@ impl Entry {
             }
             legal
         })
+    }
+
+    /// Takes over when the server has to end.
+    pub fn set_end(&self, end_date: Option<DateTime<Utc>>, runtime: Option<Duration>) {
+        self.state.send_if_modified(|state| {
+            (state.server.end_date, state.server.runtime) = (end_date, runtime);
+            false
+        });
     }
 
     /// Waits until a row with this identity is in the database, ours or one that was faster.
@@ -168,6 +203,17 @@ impl Entry {
         self.callbacks.lock().unwrap_or_else(PoisonError::into_inner).as_deref().cloned()
     }
 
+    /// The end that the user was warned of.
+    #[must_use]
+    pub fn warned_of(&self) -> Option<DateTime<Utc>> {
+        *self.warned_of.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the end that the user was warned of.
+    pub fn set_warned_of(&self, end: DateTime<Utc>) {
+        *self.warned_of.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+    }
+
     /// The row, with the last question of the hub.
     #[must_use]
     pub fn server(&self) -> Server {
@@ -235,6 +281,10 @@ impl View {
         match self.reserve(entry.clone()) {
             Ok(()) => entry,
             Err(existing) if existing.uid == server.uid => {
+                // A new end is no move. (What was read before the newest move is old.)
+                if existing.state().server.generation <= server.generation {
+                    existing.set_end(server.end_date, server.runtime);
+                }
                 if existing.state().server.generation < server.generation {
                     existing.change(|state| {
                         // What is known here may be further than what could be written down: nothing goes back.
@@ -268,6 +318,30 @@ impl View {
             self.all().iter().filter(|entry| &*entry.id.hub == hub).map(|entry| entry.server()).collect();
         servers.sort_by(|a, b| (a.start_date, &a.uid).cmp(&(b.start_date, &b.uid)));
         servers
+    }
+
+    /// The servers in a phase, in no order.
+    #[must_use]
+    pub fn in_phase(&self, phase: Phase) -> Vec<Arc<Entry>> {
+        let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
+        servers.by_uid.values().filter(|entry| entry.state().server.phase == phase).cloned().collect()
+    }
+
+    /// How many servers of each flavor of a hub count.
+    #[must_use]
+    pub fn use_of_flavors(&self, hub: &str) -> HashMap<Arc<str>, i64> {
+        let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = HashMap::new();
+        for entry in servers.by_uid.values().filter(|entry| &*entry.id.hub == hub) {
+            let state = entry.state();
+            if state.stored
+                && state.server.phase.counts()
+                && let Some(flavor) = &state.server.flavor
+            {
+                *counts.entry(flavor.clone()).or_default() += 1;
+            }
+        }
+        counts
     }
 
     /// All servers, in no order.

@@ -1,13 +1,14 @@
 //! Servers and their history.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::{BeginWrite as _, Db, Store, execute, on};
 use crate::error::{Error, Result};
-use crate::model::{Exit, Handle, Phase, Server, ServerId, StoredRequest, Uid};
+use crate::model::{Exit, Handle, Need, Phase, Server, ServerId, StoredRequest, Uid};
 
 /// A move of a row, from the generation that the caller knows.
 #[derive(Clone, Debug)]
@@ -16,36 +17,13 @@ pub enum Advance<'a> {
     Running {
         /// `host:port`, or empty.
         address: &'a str,
+        /// When a server with a limited run-time has to end.
+        end_date: Option<DateTime<Utc>>,
     },
     /// The server ended by itself.
     Ended(&'a Exit),
     /// Another Outpost takes the row over in the phase that it is in.
     Owner(&'a str),
-}
-
-/// Why a server left.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Outcome {
-    /// `stopped`, `failed` (it never ran), `cancelled` (stopped while it started) or `lost` (nobody knows).
-    pub kind: &'static str,
-    /// A sentence, without secrets.
-    pub reason: Option<String>,
-}
-
-/// A row of the history.
-#[derive(Clone, Debug, sqlx::FromRow)]
-#[expect(missing_docs, reason = "the columns, described in the migration")]
-pub struct Ended {
-    pub uid: String,
-    pub hub: String,
-    pub name: String,
-    pub start_id: String,
-    pub username: String,
-    pub outcome: String,
-    pub exit_code: Option<i64>,
-    pub reason: Option<String>,
-    pub start_date: DateTime<Utc>,
-    pub ended_at: DateTime<Utc>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -57,6 +35,10 @@ struct Row {
     username: String,
     user_id: i64,
     flavor: Option<String>,
+    cpu_millis: i64,
+    memory_bytes: i64,
+    gpus: i64,
+    runtime_seconds: Option<i64>,
     phase: String,
     generation: i64,
     owner: String,
@@ -74,59 +56,68 @@ struct Row {
 macro_rules! select_servers {
     ($rest:literal) => {
         concat!(
-            "SELECT uid, hub, name, start_id, username, user_id, flavor, phase, generation, owner, handle, asynchronous, \
-             address, exit_code, exit_reason, start_date, end_date, last_update FROM servers ",
+            "SELECT uid, hub, name, start_id, username, user_id, flavor, cpu_millis, memory_bytes, gpus, runtime_seconds, phase, \
+             generation, owner, handle, asynchronous, address, exit_code, exit_reason, start_date, end_date, last_update \
+             FROM servers ",
             $rest
         )
     };
 }
 
-/// The columns of [`Ended`].
-macro_rules! select_ended {
-    ($rest:literal) => {
-        concat!(
-            "SELECT uid, hub, name, start_id, username, outcome, exit_code, exit_reason AS reason, start_date, \
-             changed_at AS ended_at FROM servers WHERE phase = 'gone' ",
-            $rest
-        )
+/// Inserts a row; [`insert!`] binds its values.
+pub(super) const INSERT: &str = "INSERT INTO servers (uid, hub, name, start_id, username, user_id, flavor, phase, generation, \
+     owner, handle, request, asynchronous, address, start_date, end_date, last_update, changed_at, cpu_millis, memory_bytes, \
+     gpus, runtime_seconds) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22) \
+     ON CONFLICT (hub, name, start_id) WHERE phase <> 'gone' DO NOTHING";
+
+macro_rules! insert {
+    ($query:expr, $server:expr, $handle:expr, $request:expr, $now:expr) => {
+        $query
+            .bind($server.uid.as_str())
+            .bind(&*$server.id.hub)
+            .bind(&*$server.id.name)
+            .bind(&*$server.id.start_id)
+            .bind(&*$server.user)
+            .bind($server.user_id)
+            .bind($server.flavor.as_deref())
+            .bind($server.phase.as_str())
+            .bind($server.generation)
+            .bind(&*$server.owner)
+            .bind($handle)
+            .bind($request)
+            .bind($server.asynchronous)
+            .bind(&*$server.address)
+            .bind($server.start_date)
+            .bind($server.end_date)
+            .bind($server.last_update)
+            .bind($now)
+            .bind($server.need.cpu_millis)
+            .bind($server.need.memory_bytes)
+            .bind($server.need.gpus)
+            .bind($server.runtime.and_then(|runtime| i64::try_from(runtime.as_secs()).ok()))
     };
 }
+pub(super) use insert;
 
 impl Store {
-    /// Inserts the row of a server that is about to start. `false`: there is one with this identity already.
+    /// Inserts the row of a server that is about to start and has no limits. `false`: there is one with this identity already.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn insert_server(&self, server: &Server, request: &StoredRequest) -> Result<bool> {
-        const SQL: &str = "INSERT INTO servers (uid, hub, name, start_id, username, user_id, flavor, phase, generation, owner, \
-             handle, request, asynchronous, address, start_date, end_date, last_update, changed_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
-             ON CONFLICT (hub, name, start_id) WHERE phase <> 'gone' DO NOTHING";
-        let handle = self.ring.encrypt(&json(&server.handle)?);
-        let request = self.ring.encrypt(&json(request)?);
+        let (handle, request) = self.sealed(server, request)?;
+        let now = self.clock.now();
         self.timed("insert_server", async {
-            let inserted = execute!(self, SQL, |query| query
-                .bind(server.uid.as_str())
-                .bind(&*server.id.hub)
-                .bind(&*server.id.name)
-                .bind(&*server.id.start_id)
-                .bind(&*server.user)
-                .bind(server.user_id)
-                .bind(server.flavor.as_deref())
-                .bind(server.phase.as_str())
-                .bind(server.generation)
-                .bind(&*server.owner)
-                .bind(&handle)
-                .bind(&request)
-                .bind(server.asynchronous)
-                .bind(&*server.address)
-                .bind(server.start_date)
-                .bind(server.end_date)
-                .bind(server.last_update)
-                .bind(self.clock.now()))?;
+            let inserted = execute!(self, INSERT, |query| insert!(query, server, &handle, &request, now))?;
             Ok(inserted == 1)
         })
         .await
+    }
+
+    /// What of a row is encrypted: its handle and its request.
+    pub(super) fn sealed(&self, server: &Server, request: &StoredRequest) -> Result<(String, String)> {
+        Ok((self.ring.encrypt(&json(&server.handle)?), self.ring.encrypt(&json(request)?)))
     }
 
     /// Moves a row. `None`: it is not in that generation any more.
@@ -134,9 +125,10 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn advance(&self, uid: &Uid, generation: i64, to: &Advance<'_>) -> Result<Option<i64>> {
-        const RUNNING: &str = "UPDATE servers SET phase = 'running', address = $4, generation = generation + 1, \
+        const RUNNING: &str = "UPDATE servers SET phase = 'running', address = $4, running_at = $3, \
+             end_date = CASE WHEN runtime_seconds IS NULL THEN end_date ELSE $5 END, generation = generation + 1, \
              changed_at = $3 WHERE uid = $1 AND generation = $2 AND phase = 'starting'";
-        const ENDED: &str = "UPDATE servers SET phase = 'ended', exit_code = $4, exit_reason = $5, \
+        const ENDED: &str = "UPDATE servers SET phase = 'ended', exit_code = $4, exit_reason = $5, ended_at = $3, \
              generation = generation + 1, changed_at = $3 WHERE uid = $1 AND generation = $2 \
              AND phase IN ('starting', 'running')";
         const OWNER: &str = "UPDATE servers SET owner = $4, generation = generation + 1, changed_at = $3 \
@@ -144,9 +136,12 @@ impl Store {
         let now = self.clock.now();
         self.timed("advance", async {
             let moved = match to {
-                Advance::Running { address } => {
-                    execute!(self, RUNNING, |query| query.bind(uid.as_str()).bind(generation).bind(now).bind(*address))
-                }
+                Advance::Running { address, end_date } => execute!(self, RUNNING, |query| query
+                    .bind(uid.as_str())
+                    .bind(generation)
+                    .bind(now)
+                    .bind(*address)
+                    .bind(*end_date)),
                 Advance::Owner(owner) => {
                     execute!(self, OWNER, |query| query.bind(uid.as_str()).bind(generation).bind(now).bind(*owner))
                 }
@@ -173,54 +168,6 @@ impl Store {
         self.timed("request_stop", async {
             let rows = execute!(self, SQL, |query| query.bind(uid.as_str()).bind(now))?;
             Ok(rows == 1)
-        })
-        .await
-    }
-
-    /// A server has left: its row becomes history, without secrets. One that has left already is fine.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn remove_server(&self, uid: &Uid, outcome: &Outcome) -> Result<()> {
-        const SQL: &str = "UPDATE servers SET phase = 'gone', outcome = $2, exit_reason = COALESCE($3, exit_reason), \
-             request = '', handle = '', generation = generation + 1, changed_at = $4 WHERE uid = $1 AND phase <> 'gone'";
-        let now = self.clock.now();
-        self.timed("remove_server", async {
-            let reason = outcome.reason.as_deref().map(storable);
-            execute!(self, SQL, |query| query.bind(uid.as_str()).bind(outcome.kind).bind(reason).bind(now))?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Makes sure that a server whose insertion has an unknown result never comes up: if its row is there it leaves, and if
-    /// it is still to come it finds its place taken.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn bury(&self, server: &Server, outcome: &Outcome) -> Result<()> {
-        const SQL: &str = "INSERT INTO servers (uid, hub, name, start_id, username, user_id, flavor, phase, generation, owner, \
-             handle, request, asynchronous, address, outcome, exit_reason, start_date, last_update, changed_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, 'gone', 0, $8, '', '', $9, '', $10, $11, $12, $12, $13) \
-             ON CONFLICT (uid) DO UPDATE SET phase = 'gone', request = '', handle = '', outcome = excluded.outcome, \
-             exit_reason = excluded.exit_reason, changed_at = excluded.changed_at";
-        let now = self.clock.now();
-        self.timed("bury", async {
-            execute!(self, SQL, |query| query
-                .bind(server.uid.as_str())
-                .bind(&*server.id.hub)
-                .bind(&*server.id.name)
-                .bind(&*server.id.start_id)
-                .bind(&*server.user)
-                .bind(server.user_id)
-                .bind(server.flavor.as_deref())
-                .bind(&*server.owner)
-                .bind(server.asynchronous)
-                .bind(outcome.kind)
-                .bind(outcome.reason.as_deref().map(storable))
-                .bind(server.start_date)
-                .bind(now))?;
-            Ok(())
         })
         .await
     }
@@ -333,70 +280,6 @@ impl Store {
         Ok(())
     }
 
-    /// The last servers that ended, newest first.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn history(&self, limit: i64) -> Result<Vec<Ended>> {
-        const SQL: &str = select_ended!("ORDER BY changed_at DESC, uid DESC LIMIT $1");
-        self.timed("history", async {
-            on!(&self.db, |pool| Ok(sqlx::query_as(SQL).bind(limit).fetch_all(pool).await?))
-        })
-        .await
-    }
-
-    /// How one server left; `None` if it did not.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn ended(&self, uid: &Uid) -> Result<Option<Ended>> {
-        const SQL: &str = select_ended!("AND uid = $1");
-        self.timed("ended", async {
-            on!(&self.db, |pool| Ok(sqlx::query_as(SQL).bind(uid.as_str()).fetch_optional(pool).await?))
-        })
-        .await
-    }
-
-    /// Forgets the history before `before`; says how many rows went.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn prune_history(&self, before: DateTime<Utc>) -> Result<u64> {
-        const SQL: &str = "DELETE FROM servers WHERE phase = 'gone' AND changed_at < $1";
-        self.timed("prune_history", async {
-            on!(&self.db, |pool| Ok(sqlx::query(SQL).bind(before).execute(pool).await?.rows_affected()))
-        })
-        .await
-    }
-
-    /// Encrypts everything with the newest key; says how many rows were changed. Running Outposts are not disturbed as
-    /// long as they have both keys.
-    ///
-    /// # Errors
-    /// The database does not answer, or a value cannot be read with any key; what was done until then stays.
-    pub async fn rotate_keys(&self) -> Result<u64> {
-        const SELECT: &str = "SELECT uid, request, handle FROM servers WHERE phase <> 'gone'";
-        const UPDATE: &str = "UPDATE servers SET request = $2, handle = $3 WHERE uid = $1 AND request = $4";
-        const META: &str = "UPDATE meta SET value = $1 WHERE key = 'key_check'";
-        let rows: Vec<(String, String, String)> =
-            on!(&self.db, |pool| sqlx::query_as(SELECT).fetch_all(pool).await).map_err(Error::from)?;
-        let mut changed = 0;
-        for (uid, request, handle) in rows {
-            if self.ring.is_current(&request) && self.ring.is_current(&handle) {
-                continue;
-            }
-            let new_request = self.ring.encrypt(&self.ring.decrypt(&request)?);
-            let new_handle = self.ring.encrypt(&self.ring.decrypt(&handle)?);
-            changed += on!(&self.db, |pool| {
-                let query = sqlx::query(UPDATE).bind(&uid).bind(&new_request).bind(&new_handle).bind(&request);
-                query.execute(pool).await.map(|done| done.rows_affected())
-            })?;
-        }
-        let check = self.ring.encrypt("outpost");
-        on!(&self.db, |pool| sqlx::query(META).bind(&check).execute(pool).await.map(drop))?;
-        Ok(changed)
-    }
-
     /// The rows that can be read. One that cannot must not hold up the others.
     fn readable(&self, rows: Vec<Row>) -> Vec<Server> {
         let read = |row: Row| {
@@ -420,6 +303,8 @@ impl Store {
             user_id: row.user_id,
             user: row.username.into(),
             flavor: row.flavor.map(Into::into),
+            need: Need { cpu_millis: row.cpu_millis, memory_bytes: row.memory_bytes, gpus: row.gpus },
+            runtime: row.runtime_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs),
             phase,
             generation: row.generation,
             owner: row.owner.into(),
@@ -439,7 +324,7 @@ impl Store {
 }
 
 /// Text without NUL, which PostgreSQL does not take.
-fn storable(text: &str) -> String {
+pub(super) fn storable(text: &str) -> String {
     text.replace('\0', " ")
 }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::hub::{Callbacks, Hub};
 use crate::outpost::Outpost;
@@ -56,6 +56,15 @@ impl FlavorUpdates {
         }
     }
 
+    /// Other flavors are in force: every hub that wants to know is told.
+    pub fn all_due(&self, outpost: &Arc<Outpost>) {
+        let targets: Vec<_> =
+            self.lock().values().map(|target| (target.hub.clone(), target.callbacks.clone())).collect();
+        for (hub, callbacks) in targets {
+            self.due(outpost, &hub, &callbacks);
+        }
+    }
+
     /// Where a hub was last told.
     #[must_use]
     pub fn target(&self, hub: &str) -> Option<(Arc<Hub>, Callbacks)> {
@@ -77,7 +86,7 @@ async fn send(outpost: &Arc<Outpost>, name: &str) {
         let Some((hub, callbacks)) = outpost.flavor_updates.target(name) else {
             return;
         };
-        let flavors = Value::Object(outpost.flavors(name));
+        let flavors = Value::Object(outpost.flavors(name, &Map::new()));
         tokio::select! {
             () = outpost.abort.cancelled() => return,
             _ = hub.update_flavors(&callbacks, &flavors) => {}

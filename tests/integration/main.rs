@@ -7,6 +7,7 @@ mod contract;
 mod example;
 mod hub_calls;
 mod kills;
+mod limits;
 mod openapi;
 mod outage;
 mod process;

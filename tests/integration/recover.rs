@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use outpost::clock::Clock;
-use outpost::model::{Handle, Phase, Server, ServerId, StoredRequest, Uid};
+use outpost::model::{Handle, Need, Phase, Server, ServerId, StoredRequest, Uid};
 use reqwest::Method;
 use rstest::rstest;
 use serde_json::json;
@@ -22,6 +22,8 @@ fn ghost(owner: &str) -> Server {
         user_id: 1,
         user: "u".into(),
         flavor: None,
+        need: Need::default(),
+        runtime: None,
         phase: Phase::Starting,
         generation: 0,
         owner: owner.into(),

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use outpost::clock::Clock;
 use outpost::error::Error;
-use outpost::model::{Environment, Exit, Handle, Phase, Server, ServerId, StoredRequest, Uid};
+use outpost::model::{Environment, Exit, Handle, Need, Phase, Server, ServerId, StoredRequest, Uid};
 use outpost::store::{Advance, Outcome, Ring, Source, Store};
 use rstest::rstest;
 use serde_json::json;
@@ -18,6 +18,8 @@ fn server(id: &ServerId, clock: &Clock) -> Server {
         user_id: 7,
         user: "jürgen".into(),
         flavor: Some("big".into()),
+        need: Need::default(),
+        runtime: None,
         phase: Phase::Starting,
         generation: 0,
         owner: "me".into(),
@@ -62,7 +64,7 @@ async fn a_server_lives_and_leaves(#[case] kind: Kind) {
     assert!(store.find_server(&ServerId::new("other", odd, "0")).await.unwrap().is_none());
     assert_eq!(store.stored_request(&one.uid).await.unwrap().unwrap().env.get("JUPYTERHUB_API_TOKEN"), Some("s3cret"));
 
-    let running = Advance::Running { address: "h:1" };
+    let running = Advance::Running { address: "h:1", end_date: None };
     assert_eq!(store.advance(&one.uid, 0, &running).await.unwrap(), Some(1));
     assert_eq!(store.advance(&one.uid, 0, &running).await.unwrap(), None, "from an old generation");
     let exit = Exit { code: Some(-9), early: false, reason: "killed".to_owned() };
@@ -187,7 +189,9 @@ async fn one_of_many_wins(#[case] kind: Kind) {
     let uid = store.servers().await.unwrap()[0].uid.clone();
     let moves = (0..40).map(|_| {
         let (store, uid) = (store.clone(), uid.clone());
-        tokio::spawn(async move { store.advance(&uid, 0, &Advance::Running { address: "h:1" }).await.unwrap() })
+        tokio::spawn(async move {
+            store.advance(&uid, 0, &Advance::Running { address: "h:1", end_date: None }).await.unwrap()
+        })
     });
     let mut moved = 0;
     for advance in moves.collect::<Vec<_>>() {

@@ -15,11 +15,11 @@ use crate::outpost::Outpost;
 
 /// Somebody who may look.
 #[derive(Debug)]
-pub(super) struct Reader;
+pub(in crate::http) struct Reader;
 
 /// Somebody who may change things.
 #[derive(Debug)]
-pub(super) struct Writer(Actor);
+pub(in crate::http) struct Writer(Actor);
 
 impl Writer {
     /// This one at work.

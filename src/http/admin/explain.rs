@@ -8,7 +8,6 @@ use super::access::Reader;
 use super::input::Body;
 use super::problem::Problem;
 use crate::admin::{self, Question};
-use crate::admission::Definitions;
 use crate::http::App;
 
 /// How a request would be decided: the rule and what it does to each option, the flavors, the limits, the effective options,
@@ -23,6 +22,6 @@ pub(in crate::http) async fn explain(
     State(outpost): State<App>,
     Body(question): Body<Question>,
 ) -> Result<Json<Value>, Problem> {
-    let explanation = admin::explain(&outpost.config.load(), &Definitions::default(), question)?;
+    let explanation = admin::explain(&outpost.config.load(), &outpost.definitions.load().definitions, question)?;
     Ok(Json(json!(explanation)))
 }

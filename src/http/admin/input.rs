@@ -7,7 +7,6 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use utoipa::IntoParams;
 
 use super::problem::Problem;
 use crate::http::{App, body};
@@ -19,7 +18,7 @@ const USUAL: usize = 100;
 
 /// The query of a URL.
 #[derive(Debug)]
-pub(super) struct Parameters<T>(pub T);
+pub(in crate::http) struct Parameters<T>(pub T);
 
 impl<T: DeserializeOwned + Send> FromRequestParts<App> for Parameters<T> {
     type Rejection = Problem;
@@ -37,7 +36,7 @@ impl<T: DeserializeOwned + Send> FromRequestParts<App> for Parameters<T> {
 
 /// The one part of the path that is not fixed.
 #[derive(Debug)]
-pub(super) struct Segment(pub String);
+pub(in crate::http) struct Segment(pub String);
 
 impl FromRequestParts<App> for Segment {
     type Rejection = Problem;
@@ -59,7 +58,7 @@ impl Segment {
 
 /// A body that is JSON.
 #[derive(Debug)]
-pub(super) struct Body<T>(pub T);
+pub(in crate::http) struct Body<T>(pub T);
 
 impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
     type Rejection = Problem;
@@ -74,7 +73,7 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
 
 /// A body that is JSON or YAML.
 #[derive(Debug)]
-pub(super) struct Text {
+pub(in crate::http) struct Text {
     /// The body.
     pub text: String,
     /// Whether it says that it is YAML.
@@ -109,7 +108,7 @@ fn inner(error: &dyn std::error::Error) -> String {
 }
 
 /// Which part of a list is asked for.
-#[derive(Debug, Default, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct Paging {
@@ -121,7 +120,7 @@ pub(in crate::http) struct Paging {
 
 /// A part of a list.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(in crate::http) struct Page {
     /// How many entries.
     pub limit: usize,
     /// They come behind this one.

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::access::{Reader, Writer};
 use super::input::{Body, Paging, Parameters, Segment};
@@ -18,7 +18,7 @@ use crate::model::{Phase, UsageFilter};
 use crate::store::{PastServer, Search};
 
 /// Which servers, and how many.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct Filter {

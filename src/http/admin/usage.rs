@@ -8,7 +8,6 @@ use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
 use http_body_util::channel::Channel;
 use serde::Deserialize;
-use utoipa::IntoParams;
 
 use super::access::Reader;
 use super::input::Parameters;
@@ -22,7 +21,7 @@ use crate::model::{Usage, UsageFilter};
 const AHEAD: usize = 2;
 
 /// What is accounted for, and how it is written.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct Parts {

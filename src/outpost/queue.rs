@@ -1,0 +1,169 @@
+//! The queue: starts that wait for a free place of their flavor. The rows are the queue; a pass over them gives turns.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::Map;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::view::Place;
+use super::{Entry, Outpost};
+use crate::admission::{self, Ask};
+use crate::error::{Error, Result};
+use crate::hub::Hub;
+use crate::model::{Phase, Quota, Server};
+use crate::spawner::Progress;
+use crate::store::{Turn, Waiting};
+
+/// How often the queue is looked at though nothing seems to have changed, in seconds.
+const LOOK_AGAIN: i64 = 5;
+
+/// What the queue was last looked at for: nothing changes before that does.
+#[derive(Debug, Default)]
+pub struct Queue(AtomicU64);
+
+impl Outpost {
+    /// Gives turns to the starts that wait, first come first served.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn take_turns(self: &Arc<Self>) -> Result<()> {
+        let mut queued = self.view.in_phase(Phase::Queued);
+        if queued.is_empty() {
+            return Ok(());
+        }
+        let state = self.state_of_queue();
+        if self.queue.0.load(Ordering::Relaxed) == state {
+            return Ok(());
+        }
+        queued.sort_by_key(|entry| {
+            let state = entry.state();
+            (state.server.start_date, entry.uid.clone())
+        });
+        let alive = self.store.alive().await?;
+        let mut waiting = Vec::with_capacity(queued.len());
+        let mut entries = Vec::with_capacity(queued.len());
+        for entry in queued {
+            let server = entry.server();
+            let ours = server.owner == self.instance;
+            // One whose Outpost is gone is taken over, or waits for it; it holds up nobody meanwhile.
+            if !ours && !alive.iter().any(|instance| **instance == *server.owner) {
+                continue;
+            }
+            match self.limits_of(&server).await {
+                Ok(Some((quotas, groups))) => {
+                    waiting.push(Waiting { server, quotas, groups, ours });
+                    entries.push(entry);
+                }
+                Ok(None) => {}
+                Err(error @ Error::Unavailable { .. }) => return Err(error),
+                Err(error) => entry.change(|state| state.place = Some(Place::Lost(error))),
+            }
+        }
+        let turns = self.store.take_turns(&waiting).await?;
+        for ((entry, waiting), turn) in entries.iter().zip(&waiting).zip(turns) {
+            self.turn(entry, waiting, turn);
+        }
+        self.queue.0.store(state, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn turn(&self, entry: &Entry, waiting: &Waiting, turn: Turn) {
+        match turn {
+            Turn::Starts { generation, start_date, end_date } => {
+                entry.move_to(Phase::Starting, |server| {
+                    server.generation = server.generation.max(generation);
+                    server.start_date = start_date;
+                    server.end_date = end_date;
+                });
+            }
+            Turn::Waits { position, exceeded } if waiting.ours => {
+                let sentence: Arc<str> = admission::waiting(position, &exceeded).into();
+                entry.change(|state| state.place = Some(Place::Waits(sentence)));
+            }
+            Turn::Waits { .. } | Turn::Gone => {}
+        }
+    }
+
+    /// The limits that a start has now. `None`: it is not there any more.
+    async fn limits_of(&self, server: &Server) -> Result<Option<(Vec<Quota>, Vec<Arc<str>>)>> {
+        let Some(request) = self.store.stored_request(&server.uid).await? else { return Ok(None) };
+        let Some(spawner) = self.spawners.get(&server.handle.spawner) else { return Ok(None) };
+        let (config, definitions) = (self.config.load(), self.definitions.load());
+        let admitted = admission::decide(
+            &self.policy(&config, &definitions),
+            &Ask {
+                hub: &server.id.hub,
+                user: &server.user,
+                user_id: server.user_id,
+                // They were decided about before.
+                misc: &Map::new(),
+                user_options: &request.user_options,
+                flavor: server.flavor.as_deref(),
+                authentication: &request.authentication.unwrap_or_default(),
+                spawner: &server.handle.spawner,
+                table: spawner.options(),
+                site: &spawner.resources(),
+            },
+        )?;
+        Ok(Some((admitted.quotas, admitted.groups)))
+    }
+
+    /// A number that changes when anything changes that turns depend on.
+    fn state_of_queue(&self) -> u64 {
+        let mut servers: Vec<_> = self
+            .view
+            .all()
+            .iter()
+            .map(|entry| (entry.uid.clone(), entry.state().server.phase.as_str()))
+            .filter(|(_, phase)| *phase != Phase::Ended.as_str())
+            .collect();
+        servers.sort_unstable();
+        let mut hasher = DefaultHasher::new();
+        servers.hash(&mut hasher);
+        self.definitions.load().versions.hash(&mut hasher);
+        // What others did to the database shows here a moment later; and once in a while without any sign.
+        (self.clock.now().timestamp() / LOOK_AGAIN).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Waits for the turn of a start, telling the user how long the queue is, then for the hub's leave to start one more.
+    /// `None`: Outpost ends.
+    pub(super) async fn wait_for_turn(
+        &self,
+        entry: &Entry,
+        hub: &Hub,
+        progress: &Progress,
+    ) -> Option<Result<Option<OwnedSemaphorePermit>>> {
+        let mut state = entry.subscribe();
+        let mut told: Option<Arc<str>> = None;
+        loop {
+            let (phase, place) = {
+                let state = state.borrow_and_update();
+                (state.server.phase, state.place.clone())
+            };
+            match (phase, place) {
+                (Phase::Queued, Some(Place::Lost(error))) => return Some(Err(error)),
+                (Phase::Queued, Some(Place::Waits(sentence))) if told.as_ref() != Some(&sentence) => {
+                    progress.say(1, &*sentence);
+                    told = Some(sentence);
+                }
+                (Phase::Queued, _) => {}
+                (Phase::Starting, _) => break,
+                _ => return Some(Err(Error::Cancelled)),
+            }
+            tokio::select! {
+                () = entry.cancel.cancelled() => return Some(Err(Error::Cancelled)),
+                () = self.abort.cancelled() => return None,
+                _ = state.changed() => {}
+            }
+        }
+        progress.say(2, "A place is free: the server is being started.");
+        tokio::select! {
+            () = entry.cancel.cancelled() => Some(Err(Error::Cancelled)),
+            () = self.abort.cancelled() => None,
+            permit = hub.starts.clone().acquire_owned() => Some(Ok(permit.ok())),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! When servers have to end. What is written here is no move of a row: no generation changes.
+
+use chrono::{DateTime, Utc};
+
+use super::{Store, execute};
+use crate::error::Result;
+use crate::model::Uid;
+
+impl Store {
+    /// Sets when a server has to end; `None`: it has no end. `false`: there is no such server.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn extend_server(&self, uid: &Uid, end_date: Option<DateTime<Utc>>) -> Result<bool> {
+        const SQL: &str = "UPDATE servers SET end_date = $2, runtime_seconds = NULL, changed_at = $3 WHERE uid = $1 \
+             AND phase IN ('queued', 'starting', 'running')";
+        let now = self.clock.now();
+        self.timed("extend_server", async {
+            Ok(execute!(self, SQL, |query| query.bind(uid.as_str()).bind(end_date).bind(now))? == 1)
+        })
+        .await
+    }
+
+    /// Moves a server whose time is over to `stopping`. `false`: somebody gave it more time, or it is leaving already.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn expire_server(&self, uid: &Uid) -> Result<bool> {
+        const SQL: &str = "UPDATE servers SET phase = 'stopping', generation = generation + 1, changed_at = $2 \
+             WHERE uid = $1 AND phase = 'running' AND end_date <= $2";
+        let now = self.clock.now();
+        self.timed("expire_server", async { Ok(execute!(self, SQL, |query| query.bind(uid.as_str()).bind(now))? == 1) })
+            .await
+    }
+
+    /// Notes that the user is told when a server ends. `false`: that was done already, or the end is another one by now.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn note_warning(&self, uid: &Uid, end_date: DateTime<Utc>) -> Result<bool> {
+        const SQL: &str = "UPDATE servers SET warned_of = $2 WHERE uid = $1 AND phase = 'running' AND end_date = $2 \
+             AND (warned_of IS NULL OR warned_of <> $2)";
+        self.timed("note_warning", async {
+            Ok(execute!(self, SQL, |query| query.bind(uid.as_str()).bind(end_date))? == 1)
+        })
+        .await
+    }
+}
