@@ -18,7 +18,7 @@ use serde_json::Value;
 pub use self::definitions::{Definition, DefinitionVersion, definition, definition_versions};
 pub use self::explain::{Question, explain};
 pub use self::hubs::{Credential, HubSummary, hubs};
-pub use self::servers::{ServerSearch, ServerSummary, Until};
+pub use self::servers::{ServerSearch, ServerSummary, Until, server};
 pub use self::tokens::{TokenSummary, authenticate, tokens};
 pub use self::usage::{Export, Format, Sum};
 use crate::config::Config;
@@ -84,6 +84,14 @@ impl Admin<'_> {
 }
 
 impl Admin<'_> {
+    /// Encrypts everything that is stored with the newest key; says how many servers were changed.
+    ///
+    /// # Errors
+    /// Something cannot be read with any key; what was done until then stays.
+    pub async fn rotate_keys(&self) -> Result<u64> {
+        self.audited("keys.rotate", "", Value::Null, async { Ok(self.store.rotate_keys().await?) }).await
+    }
+
     /// Has the configuration file read.
     ///
     /// # Errors

@@ -170,10 +170,11 @@ impl Admin<'_> {
     }
 }
 
-/// Sets the value at a path like `resources.mem_limit`; objects on the way are made.
+/// Sets the value at a path like `resources.mem_limit`; objects on the way are made. `null` takes the key away.
 fn set(entry: &mut Value, path: &str, value: Value) -> Result<(), String> {
     let mut place = entry;
-    for key in path.split('.') {
+    let mut keys = path.split('.').peekable();
+    while let Some(key) = keys.next() {
         if key.is_empty() {
             return Err(format!("{path:?} is no key: names with dots between them are expected"));
         }
@@ -183,6 +184,10 @@ fn set(entry: &mut Value, path: &str, value: Value) -> Result<(), String> {
         let Value::Object(object) = place else {
             return Err(format!("{path}: there is a value on the way that has no keys"));
         };
+        if value.is_null() && keys.peek().is_none() {
+            object.shift_remove(key);
+            return Ok(());
+        }
         place = object.entry(key).or_insert(Value::Null);
     }
     *place = value;
@@ -200,6 +205,8 @@ mod tests {
         set(&mut entry, "runtime.hours", json!(2)).unwrap();
         let expected = json!({"max": 5, "resources": {"cpu_limit": 1, "mem_limit": "4G"}, "runtime": {"hours": 2}});
         assert_eq!(entry, expected);
+        set(&mut entry, "resources.cpu_limit", Value::Null).unwrap();
+        assert_eq!(entry["resources"], json!({"mem_limit": "4G"}));
         for bad in ["", ".", "a..b", "max.x"] {
             assert!(set(&mut entry, bad, json!(1)).is_err(), "{bad}");
         }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Admin, Error, Result, after};
 use crate::model::{Phase, Server, Uid};
-use crate::store::Search;
+use crate::store::{Search, Store};
 
 /// A server that exists.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
@@ -124,13 +124,13 @@ impl Admin<'_> {
     /// Has a server stopped by the Outpost that drives it. One that is being stopped already is fine.
     ///
     /// # Errors
-    /// There is no such server.
-    pub async fn stop_server(&self, uid: &Uid) -> Result<()> {
-        let server = self.server(uid).await?;
+    /// It has left.
+    pub async fn stop_server(&self, server: &Server) -> Result<()> {
         if server.phase == Phase::Stopping {
             return Ok(());
         }
-        self.audited("service.stop", uid.as_str(), names(&server), async {
+        let uid = &server.uid;
+        self.audited("service.stop", uid.as_str(), names(server), async {
             let moved = self.store.request_stop(uid).await?;
             moved.then_some(()).ok_or_else(|| missing(uid))
         })
@@ -140,11 +140,11 @@ impl Admin<'_> {
     /// Changes when a server's time is over, and says when that is.
     ///
     /// # Errors
-    /// There is no such server, it has ended, or the date is past.
-    pub async fn extend_server(&self, uid: &Uid, until: Until) -> Result<Option<DateTime<Utc>>> {
-        let server = self.server(uid).await?;
+    /// It has ended, or the date is past.
+    pub async fn extend_server(&self, server: &Server, until: Until) -> Result<Option<DateTime<Utc>>> {
+        let uid = &server.uid;
         let end = until.date(server.end_date, self.store.clock().now())?;
-        let mut detail = names(&server);
+        let mut detail = names(server);
         detail["from"] = json!(server.end_date);
         detail["to"] = json!(end);
         self.audited("service.extend", uid.as_str(), detail, async {
@@ -155,11 +155,14 @@ impl Admin<'_> {
         })
         .await
     }
+}
 
-    async fn server(&self, uid: &Uid) -> Result<Server> {
-        let servers = self.store.servers().await?;
-        servers.into_iter().find(|server| server.uid == *uid).ok_or_else(|| missing(uid))
-    }
+/// A server that exists.
+///
+/// # Errors
+/// There is none with this id.
+pub async fn server(store: &Store, uid: &Uid) -> Result<Server> {
+    store.servers().await?.into_iter().find(|server| server.uid == *uid).ok_or_else(|| missing(uid))
 }
 
 fn missing(uid: &Uid) -> Error {

@@ -84,7 +84,7 @@ impl FromRequest<App> for Text {
     type Rejection = Problem;
 
     async fn from_request(request: Request, outpost: &App) -> Result<Self, Problem> {
-        let kind = request.headers().get(CONTENT_TYPE).map(|value| body::media_type(value));
+        let kind = request.headers().get(CONTENT_TYPE).map(body::media_type);
         let yaml = match kind.as_deref() {
             None | Some("application/json") => false,
             Some("application/yaml" | "application/x-yaml" | "text/yaml") => true,

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::access::{Reader, Writer};
 use super::input::{Body, Paging, Parameters, Segment};
 use super::problem::Problem;
-use crate::admin::{ServerSearch, ServerSummary, Until, parse_length};
+use crate::admin::{self, ServerSearch, ServerSummary, Until, parse_length};
 use crate::http::App;
 use crate::model::{Phase, UsageFilter};
 use crate::store::{PastServer, Search};
@@ -157,7 +157,8 @@ pub(in crate::http) async fn stop(
     State(outpost): State<App>,
     id: Segment,
 ) -> Result<StatusCode, Problem> {
-    writer.admin(&outpost, &outpost.config.load()).stop_server(&id.uid()?).await?;
+    let server = admin::server(&outpost.store, &id.uid()?).await?;
+    writer.admin(&outpost, &outpost.config.load()).stop_server(&server).await?;
     outpost.take_up().await?;
     Ok(StatusCode::ACCEPTED)
 }
@@ -179,7 +180,8 @@ pub(in crate::http) async fn extend(
     Body(extension): Body<Extension>,
 ) -> Result<Json<End>, Problem> {
     let (uid, until) = (id.uid()?, extension.until()?);
-    let end_date = writer.admin(&outpost, &outpost.config.load()).extend_server(&uid, until).await?;
+    let server = admin::server(&outpost.store, &uid).await?;
+    let end_date = writer.admin(&outpost, &outpost.config.load()).extend_server(&server, until).await?;
     outpost.take_up().await?;
     Ok(Json(End { id: uid.to_string(), end_date }))
 }
