@@ -95,7 +95,7 @@ pub struct Usage {
     pub memory_gib_hours: f64,
     /// Devices times hours within the period.
     pub gpu_hours: f64,
-    /// `running`, `ended`, `stopping`, or how it left: `stopped`, `failed`, `cancelled`, `lost`.
+    /// `running`, `ended`, `stopping`, or how it left: `stopped`, `expired`, `failed`, `cancelled`, `lost`.
     pub outcome: String,
 }
 

@@ -37,7 +37,8 @@ pub struct PastServer {
     pub user_id: i64,
     /// The flavor that was asked for.
     pub flavor: Option<String>,
-    /// `stopped`, `failed` (it never ran), `cancelled` (stopped while it started) or `lost` (nobody knows).
+    /// `stopped`, `failed` (it never ran), `cancelled` (stopped while it started), `expired` (its time was over) or `lost`
+    /// (nobody knows).
     pub outcome: Option<String>,
     /// Its exit code, if it ended by itself.
     pub exit_code: Option<i64>,
