@@ -21,23 +21,25 @@ use axum::{Json, Router};
 use serde_json::json;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::{App, not_found, observe};
+use super::{App, observe};
 use crate::admission::Kind;
 use crate::model::Phase;
 
-/// The URL table.
+/// The URL table. A layer is around what stands above it, and the last of them is the first to see a request.
 pub fn router(outpost: App) -> Router {
     Router::new()
+        .nest("/api/v1", api())
+        .fallback(problem::not_found)
+        .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(axum::middleware::from_fn_with_state(outpost.clone(), observe::observe))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .fallback(not_found)
-        .nest("/api/v1", api(&outpost))
         .with_state(outpost)
 }
 
-/// The admin API with its layers. The last layer is the first to see a request.
-fn api(outpost: &App) -> Router<App> {
+/// The admin API.
+fn api() -> Router<App> {
     Router::new()
         .route("/hubs", get(hubs::list).post(hubs::add))
         .route("/hubs/{name}", delete(hubs::remove))
@@ -51,10 +53,7 @@ fn api(outpost: &App) -> Router<App> {
         .route("/explain", post(explain::explain))
         .route("/reload", post(reload::reload))
         .route("/audit", get(audit::list))
-        .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(CatchPanicLayer::custom(problem::panicked))
-        .layer(axum::middleware::from_fn_with_state(outpost.clone(), observe::observe))
 }
 
 /// The process answers: a restart would not help.

@@ -27,6 +27,7 @@ pub(super) fn routes(kind: Kind) -> Router<App> {
         .route("/versions/{version}", get(show_version))
         .route("/diff", post(diff))
         .route("/{name}", put(set).delete(remove))
+        .method_not_allowed_fallback(super::problem::method_not_allowed)
         .layer(Extension(kind))
 }
 
