@@ -7,7 +7,10 @@
 //! - [`decide`] weighs one request against both; [`explain`] tells how.
 
 mod explain;
+mod expression;
 mod flavors;
+mod matching;
+mod merge;
 mod normalise;
 mod overrides;
 mod sentences;
@@ -17,11 +20,13 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 pub use self::explain::{Asked, Explanation, Verdict};
+use self::flavors::Person;
 pub use self::flavors::{Definitions, Document, Entry, Flavor, Format, Kind, Selection};
 pub use self::normalise::Normalise;
 pub use self::overrides::Rules;
+use self::overrides::{Facts, Rule, Scales, Weighed};
 pub use self::sentences::{OwnServer, refusal, waiting};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Need, Quota};
 use crate::spawner::OptionTable;
 
@@ -81,19 +86,93 @@ pub struct Admitted {
 /// Decides about a request.
 ///
 /// # Errors
-/// [`crate::error::Error::Refused`] with a sentence for the user, or [`crate::error::Error::Internal`] where an
-/// expression of the site fails.
+/// [`Error::Refused`] with a sentence for the user, or [`Error::Internal`] where an expression of the site fails.
 pub fn decide(policy: &Policy<'_>, ask: &Ask<'_>) -> Result<Admitted> {
-    let options = policy.rules.admit(ask.hub, ask.misc.clone(), ask.table.sensitive)?;
-    let need = Need::of(&options, ask.site);
-    Ok(Admitted { options, need, ..Admitted::default() })
+    let decision = Decision::make(policy, ask).map_err(Error::internal)?;
+    match decision.refusal {
+        Some(sentence) => Err(Error::Refused(sentence)),
+        None => Ok(decision.admitted),
+    }
 }
 
 /// Tells how a request is decided.
 #[must_use]
 pub fn explain(policy: &Policy<'_>, ask: &Ask<'_>) -> Explanation {
-    match decide(policy, ask) {
-        Ok(admitted) => Explanation { options: admitted.options, need: admitted.need, ..Explanation::default() },
-        Err(error) => Explanation { refusal: Some(error.to_string()), ..Explanation::default() },
+    match Decision::make(policy, ask) {
+        Ok(decision) => decision.explained(),
+        Err(cause) => Explanation { refusal: Some(cause), ..Explanation::default() },
     }
 }
+
+/// All that is found out about a request.
+struct Decision<'a> {
+    rule: Option<(usize, &'a Rule)>,
+    asked: Vec<Asked>,
+    set: Option<Arc<str>>,
+    flavors: Vec<Arc<str>>,
+    admitted: Admitted,
+    refusal: Option<String>,
+}
+
+impl<'a> Decision<'a> {
+    /// Fails only where an expression of the site does, with the cause for the log.
+    fn make(policy: &Policy<'a>, ask: &Ask<'_>) -> Result<Self, String> {
+        let authentication = policy.normalise.apply(ask.hub, ask.authentication.clone())?;
+        let groups = overrides::texts(&authentication, "groups");
+        let rule = policy.rules.find(&Facts::new(ask, &groups))?;
+
+        let document = policy.definitions.flavors.as_deref();
+        let chosen = document.map(|document| flavors::check(document, ask.hub, &authentication, ask.flavor));
+        let (flavor, refused_flavor) = match chosen.as_ref().map(|chosen| chosen.flavor.clone()) {
+            Some(Ok(flavor)) => (flavor, None),
+            Some(Err(sentence)) => (None, Some(sentence)),
+            None => (None, None),
+        };
+
+        let mut options = flavor.as_ref().map(|flavor| flavor.resources.options().clone()).unwrap_or_default();
+        let scales = Scales { rule: rule.map(|(_, rule)| rule), table: ask.table, flavor: &options, site: ask.site };
+        let Weighed { options: overrides, asked, messages, refusal } = overrides::weigh(ask.misc, &scales);
+        merge::merge(&mut options, overrides);
+        merge::without_nulls(&mut options);
+
+        let person = Person { hub: ask.hub, user_id: ask.user_id, groups: &groups };
+        let mut quotas =
+            document.map(|document| flavors::quotas(document, flavor.as_deref(), &person)).unwrap_or_default();
+        let chosen = chosen.map(|chosen| (chosen.set, chosen.quota));
+        quotas.splice(..0, chosen.iter().filter_map(|(_, quota)| quota.clone()));
+        let set = chosen.map(|(set, _)| set);
+        Ok(Self {
+            rule,
+            asked,
+            set: set.and_then(|set| set.source.clone()),
+            flavors: set.map(|set| set.flavors.iter().map(|flavor| flavor.name.clone()).collect()).unwrap_or_default(),
+            admitted: Admitted {
+                need: Need::of(&options, ask.site),
+                options,
+                flavor,
+                quotas,
+                groups: document.map(|document| flavors::counted_groups(document, &groups)).unwrap_or_default(),
+                messages,
+            },
+            refusal: refused_flavor.or(refusal),
+        })
+    }
+
+    fn explained(self) -> Explanation {
+        Explanation {
+            rule: self.rule.map(|(number, rule)| (number, rule.to_string())),
+            asked: self.asked,
+            set: self.set,
+            flavors: self.flavors,
+            flavor: self.admitted.flavor.map(|flavor| flavor.name.clone()),
+            quotas: self.admitted.quotas,
+            options: self.admitted.options,
+            need: self.admitted.need,
+            messages: self.admitted.messages,
+            refusal: self.refusal,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

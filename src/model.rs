@@ -12,6 +12,6 @@ pub use actor::Actor;
 pub use launch::{AuthState, Certificates, Handle, Launch, Template, TemplateContext, path_segment};
 pub use quota::{Counted, Need, Quota, Scope};
 pub use request::{Environment, StartRequest, StoredRequest};
-pub use resources::{RESOURCES, Resources};
+pub use resources::{PLACEMENT, RESOURCES, Resources, check_resource, quantity};
 pub use server::{Exit, Phase, Server, ServerId, Uid};
 pub use usage::{Run, Usage, UsageFilter};

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::model::{Need, Quota};
+use super::sentences::amount;
+use crate::model::{Counted, Need, Quota, Scope};
 
 /// How a request was decided, step by step.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -14,9 +15,11 @@ pub struct Explanation {
     /// The rule that decided about the options: its number in the configuration from 1 on, and its text. `None`: no rule fits.
     pub rule: Option<(usize, String)>,
     /// What became of each option that the hub sent, in its order.
-    pub options_asked: Vec<Asked>,
-    /// The sets that were chosen (`hubs.<name>` or `users.<name>`), absent where all flavors are allowed.
+    pub asked: Vec<Asked>,
+    /// The set that was chosen (`hubs.<name>` or `users.<name>`), absent where all flavors are allowed.
     pub set: Option<Arc<str>>,
+    /// The flavor, if it is one of those that are allowed.
+    pub flavor: Option<Arc<str>>,
     /// The names of the flavors that are allowed.
     pub flavors: Vec<Arc<str>>,
     /// The limits that will be counted.
@@ -54,11 +57,50 @@ pub enum Verdict {
     Refused,
 }
 
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allowed => "allowed",
+            Self::Dropped => "dropped",
+            Self::Refused => "refused",
+        })
+    }
+}
+
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.rule {
+            Some((number, text)) => writeln!(f, "rule {number}: {text}")?,
+            None => writeln!(f, "rule: none fits")?,
+        }
+        for Asked { key, verdict, why } in &self.asked {
+            writeln!(f, "option {key:?}: {verdict}, {why}")?;
+        }
+        writeln!(f, "set: {}", self.set.as_deref().unwrap_or("none, everything that is defined"))?;
+        writeln!(f, "flavors: {}", self.flavors.join(", "))?;
+        writeln!(f, "flavor: {}", self.flavor.as_deref().unwrap_or("none"))?;
+        for Quota { scope, counted, limit, source } in &self.quotas {
+            let Scope { hub, user_id, group, flavor } = scope;
+            let scope = [
+                hub.as_ref().map(|hub| format!("hub {hub:?}")),
+                user_id.map(|user_id| format!("user {user_id}")),
+                group.as_ref().map(|group| format!("group {group:?}")),
+                flavor.as_ref().map(|flavor| format!("flavor {flavor:?}")),
+            ];
+            let scope: Vec<_> = scope.into_iter().flatten().collect();
+            writeln!(f, "limit {source}: {} of {}", amount(*counted, *limit), scope.join(", "))?;
+        }
+        writeln!(f, "options: {}", Value::Object(self.options.clone()))?;
+        let Need { cpu_millis, memory_bytes, gpus } = self.need;
+        let need = [(Counted::Cpu, cpu_millis), (Counted::Memory, memory_bytes), (Counted::Gpus, gpus)];
+        let need = need.map(|(counted, number)| amount(counted, number));
+        writeln!(f, "takes up: {}", need.join(", "))?;
+        for message in &self.messages {
+            writeln!(f, "progress: {message}")?;
+        }
         match &self.refusal {
-            Some(refusal) => writeln!(f, "refused: {refusal}"),
-            None => writeln!(f, "allowed"),
+            Some(refusal) => writeln!(f, "result: refused. {refusal}"),
+            None => writeln!(f, "result: allowed, if the limits are not reached"),
         }
     }
 }

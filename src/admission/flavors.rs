@@ -1,37 +1,23 @@
 //! Flavors and credits: which there are, who has which, what they limit.
 
+mod changes;
+mod check;
 mod document;
+mod fields;
+mod flavor;
+mod limits;
+mod sets;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+pub use self::check::check;
 pub use self::document::{Document, Format, Kind};
-use crate::model::Resources;
+pub use self::flavor::{Entry, Flavor};
+pub use self::limits::{Person, counted_groups, quotas};
 
-/// A flavor as it is for those who have it, overrides of the set applied.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Flavor {
-    /// Its name.
-    pub name: Arc<str>,
-    /// All of its keys, as the hub gets them.
-    pub raw: Arc<Map<String, Value>>,
-    /// The most servers of it on one hub.
-    pub max: Option<i64>,
-    /// The most servers of it of one user of one hub.
-    pub max_per_user: Option<i64>,
-    /// The most servers of it on all hubs.
-    pub max_total: Option<i64>,
-    /// Whether a start waits for a free place instead of being refused.
-    pub queue: bool,
-    /// How long a server runs.
-    pub runtime: Option<Duration>,
-    /// What a server gets.
-    pub resources: Resources,
-}
-
-/// What is defined.
+/// What is defined. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Definitions {
     /// Flavors. `None`: everything is allowed and nothing is limited.
@@ -51,25 +37,29 @@ pub struct Selection {
     pub entries: Vec<Entry>,
 }
 
-/// A flavor or a credit as the hub gets it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
-    /// Its name.
-    pub name: Arc<str>,
-    /// All of its keys, overrides of the set applied.
-    pub raw: Arc<Map<String, Value>>,
-}
-
 impl Definitions {
     /// The flavors of a hub, or of a user where `authentication` (normalised) is not empty and a set of users fits.
     #[must_use]
-    pub fn flavors(&self, _hub: &str, _authentication: &Map<String, Value>) -> Selection {
-        Selection::default()
+    pub fn flavors(&self, hub: &str, authentication: &Map<String, Value>) -> Selection {
+        select(self.flavors.as_deref(), hub, authentication)
     }
 
     /// The credits, likewise.
     #[must_use]
-    pub fn credits(&self, _hub: &str, _authentication: &Map<String, Value>) -> Selection {
-        Selection::default()
+    pub fn credits(&self, hub: &str, authentication: &Map<String, Value>) -> Selection {
+        select(self.credits.as_deref(), hub, authentication)
     }
 }
+
+fn select(document: Option<&Document>, hub: &str, authentication: &Map<String, Value>) -> Selection {
+    let Some(document) = document else { return Selection::default() };
+    let set = document.sets().choose(hub, authentication);
+    Selection {
+        set: set.source.clone(),
+        forbidden: set.forbidden,
+        entries: set.flavors.iter().map(|flavor| flavor.entry()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,18 +1,103 @@
 //! `[[overrides]]`: which options hubs may set.
 
-use std::collections::BTreeMap;
+mod constraint;
+mod sentences;
+mod weigh;
 
-use globset::{Glob, GlobMatcher};
+use std::fmt;
+
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use self::constraint::{Constraint, ConstraintFor};
+pub use self::weigh::{Scales, Weighed, weigh};
+use super::Ask;
+use super::expression::{Expression, Purpose, Variables};
+use super::matching::Names;
 use crate::spawner::options::PROTOCOL;
 
-/// All rules, in order. Without any, what hands over the host or the cluster is refused.
+/// The name that stands for all keys of [`PROTOCOL`] in a rule.
+const PROTOCOL_GROUP: &str = "protocol";
+
+/// All rules, in order; the first one that fits a request decides. They are compiled while they are read. Without a fitting
+/// rule, what hands over the host or the cluster is refused and resources are held below the flavor's and the site's.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(transparent)]
 pub struct Rules(Vec<Rule>);
+
+/// One rule: all conditions that are given have to fit.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    hubs: Option<Names>,
+    users: Option<Names>,
+    /// One of the user's groups.
+    groups: Option<Names>,
+    backend: Option<Names>,
+    flavor: Option<Names>,
+    profile: Option<Names>,
+    when: Option<When>,
+    allow: Allow,
+    #[serde(default)]
+    on_refused: Refusal,
+    unknown: Option<Refusal>,
+}
+
+/// What becomes of an option that is refused.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+enum Refusal {
+    /// The start is refused.
+    #[default]
+    Fail,
+    /// The start goes on without the option, and the user is told.
+    Drop,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct When(Expression);
+
+/// What a rule allows.
+#[derive(Clone, Debug, PartialEq)]
+enum Allow {
+    /// Every key, the sensitive ones too.
+    All,
+    /// The keys that are named, if their value fits, and those of the protocol that are not. None of them: `"none"`.
+    Keys(Vec<(String, Constraint)>),
+}
+
+/// What rules look at, each once for all of them.
+pub struct Facts<'a> {
+    ask: &'a Ask<'a>,
+    groups: &'a [&'a str],
+    variables: std::cell::OnceCell<Variables>,
+}
+
+impl<'a> Facts<'a> {
+    /// The facts of a request; `groups` are those of the user.
+    pub const fn new(ask: &'a Ask<'a>, groups: &'a [&'a str]) -> Self {
+        Self { ask, groups, variables: std::cell::OnceCell::new() }
+    }
+
+    fn profile(&self) -> &'a str {
+        self.ask.user_options.get("profile").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn variables(&self) -> &Variables {
+        self.variables.get_or_init(|| {
+            let mut variables = Variables::default();
+            variables.set("hub", &self.ask.hub.into());
+            variables.set("user", &self.ask.user.into());
+            variables.set("groups", &self.groups.to_vec().into());
+            variables.set("misc", &Value::Object(self.ask.misc.clone()));
+            variables.set("user_options", &Value::Object(self.ask.user_options.clone()));
+            variables.set("flavor", &self.ask.flavor.unwrap_or_default().into());
+            variables.set("profile", &self.profile().into());
+            variables
+        })
+    }
+}
 
 impl Rules {
     /// How many there are.
@@ -27,174 +112,148 @@ impl Rules {
         self.0.is_empty()
     }
 
-    pub(super) fn admit(
-        &self,
-        hub: &str,
-        misc: Map<String, Value>,
-        sensitive: &[(&str, &str)],
-    ) -> Result<Map<String, Value>> {
-        admit(&self.0, hub, misc, sensitive)
+    /// The rule that decides, with its number from 1 on. A request without options is decided by none.
+    ///
+    /// # Errors
+    /// An expression fails: which and why, for the log.
+    pub fn find(&self, facts: &Facts<'_>) -> Result<Option<(usize, &Rule)>, String> {
+        if facts.ask.misc.is_empty() {
+            return Ok(None);
+        }
+        for (number, rule) in (1..).zip(&self.0) {
+            let fits = rule.fits(facts);
+            if fits.map_err(|cause| format!("`when` of rule {number} of [[overrides]] fails: {cause}"))? {
+                return Ok(Some((number, rule)));
+            }
+        }
+        Ok(None)
     }
-}
-
-/// `[[overrides]]`: what some hubs may override. The first rule that fits the hub decides.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub struct Rule {
-    /// The hubs' names; globs are allowed.
-    pub hubs: Vec<String>,
-    /// What they may override.
-    pub allow: Allow,
-}
-
-/// What a rule allows.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(untagged, expecting = "expected \"all\", \"none\" or a table of keys and what each may be")]
-pub enum Allow {
-    /// Every key or none.
-    Every(Every),
-    /// The keys that are named, if their value fits.
-    Keys(BTreeMap<String, Constraint>),
-}
-
-/// `"all"` or `"none"`.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
-#[serde(rename_all = "snake_case")]
-pub enum Every {
-    /// Every key, the sensitive ones too.
-    All,
-    /// Only the keys of the protocol.
-    None,
-}
-
-/// What the value of a key may be.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(untagged, expecting = "expected \"any\" or a list of values")]
-pub enum Constraint {
-    /// Any value.
-    Any(Any),
-    /// One of these; a text may be a glob.
-    OneOf(Vec<Value>),
-}
-
-/// `"any"`.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
-#[serde(rename_all = "snake_case")]
-pub enum Any {
-    /// Any value.
-    Any,
 }
 
 impl Rule {
-    fn fits(&self, hub: &str) -> bool {
-        self.hubs.iter().any(|glob| matches(glob, hub))
-    }
-}
-
-fn matcher(glob: &str) -> Result<GlobMatcher, String> {
-    Glob::new(glob).map(|glob| glob.compile_matcher()).map_err(|error| format!("`{glob}` is no glob: {}", error.kind()))
-}
-
-fn matches(glob: &str, text: &str) -> bool {
-    glob == text || matcher(glob).is_ok_and(|matcher| matcher.is_match(text))
-}
-
-/// Decides about the options of a request. `sensitive` are the keys of the backend that hand over the host, with the
-/// reason: without a rule they are refused.
-///
-/// # Errors
-/// [`Error::Refused`] with a sentence that names the key and what is allowed.
-pub fn admit(
-    rules: &[Rule],
-    hub: &str,
-    misc: Map<String, Value>,
-    sensitive: &[(&str, &str)],
-) -> Result<Map<String, Value>> {
-    let rule = rules.iter().find(|rule| rule.fits(hub));
-    for (key, value) in &misc {
-        let refusal = match rule.map(|rule| &rule.allow) {
-            Some(Allow::Every(Every::All)) => None,
-            Some(Allow::Keys(keys)) if keys.contains_key(key) => match &keys[key] {
-                Constraint::Any(_) => None,
-                Constraint::OneOf(values) if values.iter().any(|allowed| fits(allowed, value)) => None,
-                Constraint::OneOf(values) => {
-                    let values: Vec<_> = values.iter().map(ToString::to_string).collect();
-                    Some(format!("it may only be {}", values.join(" or ")))
-                }
-            },
-            _ if PROTOCOL.contains(&key.as_str()) => None,
-            Some(_) => Some("it is not among those that are".to_owned()),
-            None => sensitive.iter().find(|(name, _)| name == key).map(|(_, reason)| (*reason).to_owned()),
-        };
-        if let Some(refusal) = refusal {
-            return Err(Error::Refused(format!(
-                "The option {key:?} is not allowed for this JupyterHub on this system: {refusal}. \
-                 Please choose another option or ask the administrators of the system."
-            )));
+    fn fits(&self, facts: &Facts<'_>) -> Result<bool, String> {
+        let fits = |names: &Option<Names>, text: &str| names.as_ref().is_none_or(|names| names.fit(text));
+        let ask = facts.ask;
+        let named = fits(&self.hubs, ask.hub)
+            && fits(&self.users, ask.user)
+            && fits(&self.backend, ask.spawner)
+            && fits(&self.flavor, ask.flavor.unwrap_or_default())
+            && fits(&self.profile, facts.profile())
+            && self.groups.as_ref().is_none_or(|names| facts.groups.iter().any(|group| names.fit(group)));
+        match &self.when {
+            Some(When(expression)) if named => expression.holds(facts.variables()),
+            _ => Ok(named),
         }
     }
-    Ok(misc)
+
+    /// What the rule says about a key: by its own name, else as one of the protocol's.
+    fn constraint(&self, key: &str) -> Option<&Constraint> {
+        let Allow::Keys(keys) = &self.allow else { return None };
+        let named = |wanted: &str| keys.iter().find(|(key, _)| key == wanted).map(|(_, constraint)| constraint);
+        named(key).or_else(|| PROTOCOL.contains(&key).then(|| named(PROTOCOL_GROUP)).flatten())
+    }
 }
 
-fn fits(allowed: &Value, value: &Value) -> bool {
-    match (allowed, value) {
-        (Value::String(glob), Value::String(text)) => matches(glob, text),
-        _ => allowed == value,
+impl fmt::Display for Rule {
+    /// As it could be written in the configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lists = [
+            ("hubs", &self.hubs),
+            ("users", &self.users),
+            ("groups", &self.groups),
+            ("backend", &self.backend),
+            ("flavor", &self.flavor),
+            ("profile", &self.profile),
+        ];
+        for (key, names) in lists.iter().filter_map(|(key, names)| Some((key, names.as_ref()?))) {
+            write!(f, "{key} = {names}, ")?;
+        }
+        if let Some(When(expression)) = &self.when {
+            write!(f, "when = {:?}, ", expression.source())?;
+        }
+        match &self.allow {
+            Allow::All => f.write_str("allow = \"all\"")?,
+            Allow::Keys(keys) if keys.is_empty() => f.write_str("allow = \"none\"")?,
+            Allow::Keys(keys) => {
+                let keys: Vec<_> = keys.iter().map(|(key, constraint)| format!("{key} = {constraint}")).collect();
+                write!(f, "allow = {{ {} }}", keys.join(", "))?;
+            }
+        }
+        if self.on_refused == Refusal::Drop {
+            f.write_str(", on_refused = \"drop\"")?;
+        }
+        match self.unknown {
+            Some(Refusal::Fail) => f.write_str(", unknown = \"fail\""),
+            Some(Refusal::Drop) => f.write_str(", unknown = \"drop\""),
+            None => Ok(()),
+        }
     }
+}
+
+impl<'de> Deserialize<'de> for When {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WhenVisitor;
+
+        impl Visitor<'_> for WhenVisitor {
+            type Value = When;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a CEL expression that is true or false")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<When, E> {
+                Expression::parse(text, Purpose::Condition).map(When).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(WhenVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Allow {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AllowVisitor;
+
+        impl<'de> Visitor<'de> for AllowVisitor {
+            type Value = Allow;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"all\", \"none\" or a table of keys and what each may be")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Allow, E> {
+                match text {
+                    "all" => Ok(Allow::All),
+                    "none" => Ok(Allow::Keys(Vec::new())),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<Allow, A::Error> {
+                let mut keys: Vec<(String, Constraint)> = Vec::new();
+                while let Some(key) = table.next_key::<String>()? {
+                    if keys.iter().any(|(other, _)| *other == key) {
+                        return Err(A::Error::custom(format!("the key {key:?} is there twice")));
+                    }
+                    let constraint = table.next_value_seed(ConstraintFor(&key))?;
+                    keys.push((key, constraint));
+                }
+                Ok(Allow::Keys(keys))
+            }
+        }
+        deserializer.deserialize_any(AllowVisitor)
+    }
+}
+
+/// The texts of an attribute of a user that is a list, each once.
+pub fn texts<'a>(attributes: &'a Map<String, Value>, key: &str) -> Vec<&'a str> {
+    let mut texts = Vec::new();
+    for text in attributes.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    texts
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    const SENSITIVE: &[(&str, &str)] = &[("cmd", "it runs any program")];
-
-    fn decide(rules: &str, hub: &str, misc: &Value) -> Result<Map<String, Value>> {
-        #[derive(Deserialize)]
-        struct Rules {
-            #[serde(default)]
-            overrides: Vec<Rule>,
-        }
-        let rules: Rules = toml::from_str(rules).unwrap();
-        admit(&rules.overrides, hub, misc.as_object().unwrap().clone(), SENSITIVE)
-    }
-
-    #[test]
-    fn without_rules_only_what_hands_over_the_host_is_refused() {
-        assert!(decide("", "h", &json!({"image": "x", "port": 1, "anything": {}})).is_ok());
-        let error = decide("", "h", &json!({"cmd": ["sh"]})).unwrap_err().to_string();
-        assert!(error.contains("\"cmd\"") && error.contains("it runs any program"), "{error}");
-    }
-
-    #[test]
-    fn the_first_rule_that_fits_decides() {
-        let rules = "
-            [[overrides]]
-            hubs = ['trusted']
-            allow = 'all'
-            [[overrides]]
-            hubs = ['*']
-            allow = { image = ['allowed_1', 'site/*'], cpu_limit = [1, 2], cmd = 'any' }";
-        assert!(decide(rules, "trusted", &json!({"cmd": "x", "image": "any"})).is_ok());
-        assert!(decide(rules, "other", &json!({"cmd": "x", "image": "site/lab", "cpu_limit": 2, "port": 1})).is_ok());
-        let error = decide(rules, "other", &json!({"image": "evil"})).unwrap_err().to_string();
-        assert!(error.contains("\"allowed_1\" or \"site/*\""), "{error}");
-        assert!(decide(rules, "other", &json!({"environment": {}})).is_err());
-    }
-
-    #[test]
-    fn none_means_the_protocol_only() {
-        let rules = "[[overrides]]\nhubs = ['h*']\nallow = 'none'";
-        assert!(decide(rules, "hub", &json!({"port": 1, "extra_labels": {}})).is_ok());
-        assert!(decide(rules, "hub", &json!({"image": "x"})).is_err());
-        assert!(decide(rules, "other", &json!({"image": "x"})).is_ok());
-    }
-
-    #[test]
-    fn an_option_is_quoted_in_the_refusal() {
-        let error = decide("[[overrides]]\nhubs=['*']\nallow='none'", "h", &json!({"<b>\n": 1})).unwrap_err();
-        assert!(error.to_string().contains(r#""<b>\n""#), "{error}");
-    }
-}
+mod tests;

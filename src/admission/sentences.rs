@@ -1,6 +1,10 @@
 //! What users read when a limit is reached.
 
-use crate::model::{Need, Quota};
+use crate::model::{Counted, Need, Quota};
+
+/// The most servers that are named, and characters of a name.
+const NAMED: usize = 10;
+const LONGEST: usize = 80;
 
 /// A server of the user who is refused.
 #[derive(Clone, Copy, Debug)]
@@ -12,15 +16,189 @@ pub struct OwnServer<'a> {
 }
 
 /// What a user reads whose start exceeds these quotas, each with what is used of it now: which limit, by what, what is free.
-/// Other people's servers are never named.
+/// `own` are the user's servers on the hub, `flavor` is the name of the flavor for people. Other people's servers are never
+/// named.
 #[must_use]
-pub fn refusal(exceeded: &[(Quota, i64)], _need: &Need, _own: &[OwnServer<'_>], flavor: Option<&str>) -> String {
-    let sources: Vec<_> = exceeded.iter().map(|(quota, _)| &*quota.source).collect();
-    format!("There is no room for {}: {}.", flavor.unwrap_or("this server"), sources.join(", "))
+pub fn refusal(exceeded: &[(Quota, i64)], need: &Need, own: &[OwnServer<'_>], flavor: Option<&str>) -> String {
+    let mut sentences: Vec<_> = exceeded.iter().map(|(quota, used)| reached(quota, *used, need, own, flavor)).collect();
+    let too_large = exceeded.iter().any(|(quota, _)| quota.counted.of(need) > quota.limit);
+    let personal = exceeded.iter().any(|(quota, _)| quota.scope.is_personal());
+    sentences.push(
+        match (too_large, personal) {
+            (true, _) => "Please choose another flavor or ask the administrators of the system.",
+            (false, true) => "Please stop one of your servers and try again.",
+            (false, false) => "Please try again later or choose another flavor.",
+        }
+        .to_owned(),
+    );
+    sentences.join(" ")
 }
 
 /// The line of progress of a start that waits for its turn: `position` is 1 for the next one.
 #[must_use]
-pub fn waiting(position: u64, _exceeded: &[(Quota, i64)]) -> String {
-    format!("Waiting for a free place: number {position} in the queue.")
+pub fn waiting(position: u64, exceeded: &[(Quota, i64)]) -> String {
+    let turn = match position {
+        0 | 1 => "Your server is the next to start".to_owned(),
+        _ => format!("Your server waits for a free place, as number {position} in the queue"),
+    };
+    match exceeded.first() {
+        Some((quota, used)) => {
+            let used = amount(quota.counted, *used);
+            format!("{turn}: {used} are in use, at most {} may be.", amount(quota.counted, quota.limit))
+        }
+        None => format!("{turn}."),
+    }
+}
+
+/// One limit: "You may have 2 servers with the flavor "Small" at once. In use: 2 servers ("a", the default server); free: none."
+fn reached(quota: &Quota, used: i64, need: &Need, own: &[OwnServer<'_>], flavor: Option<&str>) -> String {
+    let Quota { scope, counted, limit, .. } = quota;
+    let whose = match (&scope.user_id, &scope.group, &scope.hub) {
+        (Some(_), _, _) => "You may have".to_owned(),
+        (None, Some(group), _) => format!("Your group {} may have", quoted(group)),
+        (None, None, Some(_)) => "All users of this JupyterHub together may have".to_owned(),
+        (None, None, None) => "All users of this system together may have".to_owned(),
+    };
+    let of_flavor = match (&scope.flavor, flavor) {
+        (None, _) => String::new(),
+        (Some(name), None) if name.is_empty() => " without a flavor".to_owned(),
+        (Some(name), shown) => format!(" with the flavor {}", quoted(shown.unwrap_or(name))),
+    };
+    let mut sentence = format!("{whose} at most {}{of_flavor} at once.", amount(*counted, *limit));
+    let names = if scope.is_personal() { named(own, scope.flavor.as_deref()) } else { String::new() };
+    let free = (limit - used).max(0);
+    let free = if free == 0 { "nothing".to_owned() } else { amount(*counted, free) };
+    sentence.push_str(&format!(" In use: {}{names}; free: {free}", amount(*counted, used)));
+    match counted {
+        Counted::Servers => sentence.push('.'),
+        _ => sentence.push_str(&format!("; this server takes up {}.", amount(*counted, counted.of(need)))),
+    }
+    sentence
+}
+
+/// The user's servers, ` ("a", the default server)`; only those of the flavor where the limit is one of a flavor.
+fn named(own: &[OwnServer<'_>], flavor: Option<&str>) -> String {
+    let counted = |server: &&OwnServer<'_>| flavor.is_none_or(|flavor| server.flavor.unwrap_or_default() == flavor);
+    let mut names: Vec<_> = own
+        .iter()
+        .filter(counted)
+        .map(|server| if server.name.is_empty() { "the default server".to_owned() } else { quoted(server.name) })
+        .collect();
+    if names.len() > NAMED {
+        let more = names.split_off(NAMED).len();
+        names.push(format!("and {more} more"));
+    }
+    if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) }
+}
+
+/// An amount in units that people know.
+pub(super) fn amount(counted: Counted, amount: i64) -> String {
+    const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let plural = |number: String, one: &str| {
+        let end = if number == "1" { "" } else { "s" };
+        format!("{number} {one}{end}")
+    };
+    match counted {
+        Counted::Servers => plural(amount.to_string(), "server"),
+        Counted::Gpus => plural(amount.to_string(), "GPU"),
+        Counted::Cpu => plural(decimal(amount as f64 / 1000.0), "CPU"),
+        Counted::Memory => match UNITS.iter().find(|(_, bits)| amount >> bits > 0) {
+            Some((unit, bits)) => format!("{} {unit}", decimal(amount as f64 / 2_f64.powi(*bits as i32))),
+            None => plural(amount.to_string(), "byte"),
+        },
+    }
+}
+
+/// At most three digits after the point.
+fn decimal(number: f64) -> String {
+    let text = format!("{number:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn quoted(name: &str) -> String {
+    let short: String = name.chars().take(LONGEST).collect();
+    let dots = if short.len() < name.len() { "…" } else { "" };
+    format!("{:?}", format!("{short}{dots}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::model::Scope;
+
+    fn quota(scope: Scope, counted: Counted, limit: i64) -> Quota {
+        Quota { scope, counted, limit, source: "limits.x.y".into() }
+    }
+
+    fn hub() -> Scope {
+        Scope { hub: Some("hub1".into()), ..Scope::default() }
+    }
+
+    fn user() -> Scope {
+        Scope { user_id: Some(7), ..hub() }
+    }
+
+    #[rstest]
+    #[case(Counted::Servers, 1, "1 server")]
+    #[case(Counted::Servers, 0, "0 servers")]
+    #[case(Counted::Cpu, 1500, "1.5 CPUs")]
+    #[case(Counted::Cpu, 1000, "1 CPU")]
+    #[case(Counted::Memory, 2 << 30, "2 GiB")]
+    #[case(Counted::Memory, 3 << 29, "1.5 GiB")]
+    #[case(Counted::Memory, 100, "100 bytes")]
+    #[case(Counted::Gpus, 2, "2 GPUs")]
+    fn amounts(#[case] counted: Counted, #[case] number: i64, #[case] expected: &str) {
+        assert_eq!(amount(counted, number), expected);
+    }
+
+    #[test]
+    fn a_user_reads_which_servers_are_in_the_way() {
+        let own = [
+            OwnServer { name: "", flavor: Some("small") },
+            OwnServer { name: "lab\n", flavor: Some("small") },
+            OwnServer { name: "other", flavor: None },
+        ];
+        let exceeded = [(quota(Scope { flavor: Some("small".into()), ..user() }, Counted::Servers, 2), 2)];
+        let sentence = refusal(&exceeded, &Need::default(), &own, Some("Small one"));
+        assert_eq!(
+            sentence,
+            "You may have at most 2 servers with the flavor \"Small one\" at once. In use: 2 servers (the default server, \
+             \"lab\\n\"); free: nothing. Please stop one of your servers and try again."
+        );
+    }
+
+    #[test]
+    fn sums_say_what_is_free_and_what_is_needed() {
+        let need = Need { memory_bytes: 4 << 30, ..Need::default() };
+        let group = Scope { group: Some("students".into()), ..hub() };
+        let own = [OwnServer { name: "mine", flavor: None }];
+        let sentence = refusal(&[(quota(group, Counted::Memory, 10 << 30), 7 << 30)], &need, &own, None);
+        assert_eq!(
+            sentence,
+            "Your group \"students\" may have at most 10 GiB at once. In use: 7 GiB; free: 3 GiB; this server takes up 4 GiB. \
+             Please try again later or choose another flavor."
+        );
+        let sentence = refusal(&[(quota(hub(), Counted::Memory, 1 << 30), 0)], &need, &own, None);
+        assert!(sentence.ends_with("choose another flavor or ask the administrators of the system."), "{sentence}");
+    }
+
+    #[test]
+    fn many_servers_and_long_names_stay_short() {
+        let name = "x".repeat(5000);
+        let own = [OwnServer { name: &name, flavor: None }; 50];
+        let sentence = refusal(&[(quota(user(), Counted::Servers, 50), 50)], &Need::default(), &own, None);
+        assert!(sentence.len() < 1500 && sentence.contains("and 40 more"), "{sentence}");
+    }
+
+    #[test]
+    fn who_waits_reads_the_position() {
+        let exceeded = [(quota(Scope { flavor: Some("gpu".into()), ..hub() }, Counted::Servers, 3), 3)];
+        assert_eq!(
+            waiting(2, &exceeded),
+            "Your server waits for a free place, as number 2 in the queue: 3 servers are in use, at most 3 servers may be."
+        );
+        assert_eq!(waiting(1, &[]), "Your server is the next to start.");
+    }
 }

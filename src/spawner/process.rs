@@ -38,6 +38,7 @@ use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::options::OPTIONS;
 use self::options::Options;
 pub use self::options::TABLE as OPTIONS;
 use self::plan::Places;
@@ -313,7 +314,7 @@ impl Spawner for Process {
     }
 
     fn options(&self) -> OptionTable {
-        options::TABLE
+        OPTIONS
     }
 
     fn resources(&self) -> Map<String, Value> {

@@ -1,6 +1,15 @@
-//! A document of flavors or credits: what is written, checked.
+//! A document of flavors or credits: what is written, and what it compiles to.
+
+mod format;
+
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
+
+pub use self::format::Format;
+use super::changes;
+use super::fields::{Fields, Mistake};
+use super::sets::Sets;
 
 /// What a document is about.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -9,25 +18,6 @@ pub enum Kind {
     Flavors,
     /// Credits.
     Credits,
-}
-
-/// How a document is written.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Format {
-    /// YAML, as the Python service reads it.
-    Yaml,
-    /// TOML.
-    Toml,
-    /// JSON.
-    Json,
-}
-
-/// A checked document.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Document {
-    kind: Kind,
-    raw: Value,
-    warnings: Vec<String>,
 }
 
 impl Kind {
@@ -47,18 +37,35 @@ impl Kind {
     }
 }
 
+/// A checked document: nothing in it has to be compiled again. Cheap to clone but for what is written.
+#[derive(Clone, Debug)]
+pub struct Document {
+    kind: Kind,
+    raw: Value,
+    sets: Arc<Sets>,
+    warnings: Vec<String>,
+}
+
+impl PartialEq for Document {
+    fn eq(&self, other: &Self) -> bool {
+        (self.kind, &self.raw) == (other.kind, &other.raw)
+    }
+}
+
 impl Document {
     /// Reads and checks a document.
     ///
     /// # Errors
     /// A sentence with line and column, the key and what was expected.
     pub fn parse(kind: Kind, text: &str, format: Format) -> Result<Self, String> {
-        let raw = match format {
-            Format::Yaml => serde_saphyr::from_str(text).map_err(|error| error.to_string())?,
-            Format::Toml => toml::from_str(text).map_err(|error| error.to_string())?,
-            Format::Json => serde_json::from_str(text).map_err(|error| error.to_string())?,
-        };
-        Self::from_value(kind, raw)
+        let raw = format.read(text)?;
+        Self::checked(kind, raw).map_err(|mistake| {
+            let sentence = sentence(&mistake);
+            match format.locate(text, &mistake.path) {
+                Some((line, column)) => format!("line {line}, column {column}: {sentence}"),
+                None => sentence,
+            }
+        })
     }
 
     /// Checks a document.
@@ -66,7 +73,13 @@ impl Document {
     /// # Errors
     /// A sentence with the path of the key and what was expected.
     pub fn from_value(kind: Kind, raw: Value) -> Result<Self, String> {
-        Ok(Self { kind, raw, warnings: Vec::new() })
+        Self::checked(kind, raw).map_err(|mistake| sentence(&mistake))
+    }
+
+    fn checked(kind: Kind, raw: Value) -> Result<Self, Mistake> {
+        let mut warnings = Vec::new();
+        let sets = Arc::new(Sets::read(kind, &Fields::top(&raw)?, &mut warnings)?);
+        Ok(Self { kind, raw, sets, warnings })
     }
 
     /// What it is about.
@@ -84,7 +97,8 @@ impl Document {
     /// The document as YAML.
     #[must_use]
     pub fn to_yaml(&self) -> String {
-        serde_saphyr::to_string(&self.raw).unwrap_or_default()
+        // JSON is YAML, too.
+        serde_saphyr::to_string(&self.raw).unwrap_or_else(|_| self.raw.to_string())
     }
 
     /// What is allowed but hardly meant, a sentence each.
@@ -98,22 +112,37 @@ impl Document {
     /// # Errors
     /// As for [`Document::from_value`].
     pub fn with(&self, name: &str, entry: Option<Value>) -> Result<Self, String> {
-        let mut raw = self.raw.clone();
-        if let Value::Object(document) = &mut raw
-            && let Value::Object(entries) =
-                document.entry(self.kind.as_str()).or_insert_with(|| Value::Object(Map::new()))
-        {
+        let mut raw = match &self.raw {
+            Value::Object(sections) => sections.clone(),
+            _ => Map::new(),
+        };
+        let section = raw.entry(self.kind.as_str()).or_insert(Value::Null);
+        if section.is_null() {
+            *section = Value::Object(Map::new());
+        }
+        if let Value::Object(entries) = section {
             match entry {
                 Some(entry) => drop(entries.insert(name.to_owned(), entry)),
                 None => drop(entries.shift_remove(name)),
             }
         }
-        Self::from_value(self.kind, raw)
+        Self::from_value(self.kind, Value::Object(raw))
     }
 
     /// What is different in `other`, one line a change: `flavors.small.max: 5 -> 10`.
     #[must_use]
-    pub fn differences(&self, _other: &Self) -> Vec<String> {
-        Vec::new()
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        changes::between(&self.raw, &other.raw)
+    }
+
+    pub(in crate::admission) fn sets(&self) -> &Sets {
+        &self.sets
+    }
+}
+
+fn sentence(mistake: &Mistake) -> String {
+    match &*mistake.path {
+        [] => mistake.what.clone(),
+        path => format!("{}: {}", changes::dotted(path), mistake.what),
     }
 }

@@ -100,7 +100,8 @@ pub fn build(
         None => settings.default_url.as_ref().map(|place| place.0.render(around.path_words)).transpose()?,
     };
     for (name, value) in &launch.environment.0 {
-        if !is_not_for_hubs(name) {
+        let taken_away = around.options.environment.get(name).is_some_and(Option::is_none);
+        if !is_not_for_hubs(name) && !taken_away {
             set(name, Some(value.clone()));
         }
     }
@@ -118,7 +119,9 @@ pub fn build(
     set("MEM_LIMIT", around.limits.memory.map(|bytes| bytes.to_string()));
     set("CPU_LIMIT", around.limits.cores.map(|cores| cores.to_string()));
     for (name, value) in &around.options.environment {
-        if !is_not_for_hubs(name) {
+        if let Some(value) = value
+            && !is_not_for_hubs(name)
+        {
             set(name, Some(value.clone()));
         }
     }

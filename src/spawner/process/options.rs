@@ -7,10 +7,11 @@ use serde_json::{Map, Value};
 
 use super::values::{Argv, Bytes};
 use crate::error::{Error, Result};
+use crate::model::quantity;
 use crate::spawner::OptionTable;
 
 /// The options of this backend. Those that hand over the machine are never granted but by name.
-pub const TABLE: OptionTable = OptionTable {
+pub const OPTIONS: OptionTable = OptionTable {
     known: &["port", "environment", "default_url", "notebook_dir", "cmd", "args", "mem_limit", "cpu_limit"],
     sensitive: &[
         ("cmd", "it replaces the program that this machine runs"),
@@ -18,18 +19,13 @@ pub const TABLE: OptionTable = OptionTable {
     ],
 };
 
-/// Keys of other backends that `OutpostSpawner` sends with every request, and `ip`: where servers listen on this machine
-/// is the site's to decide. They mean nothing here, so nobody has to be told.
-const IGNORED: &[&str] =
-    &["ip", "internal_ssl", "dns_name_template", "pod_name_template", "services_enabled", "extra_labels"];
-
 /// The options of one launch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options {
     /// The port that the hub proposes.
     pub port: Option<u16>,
-    /// More variables, over the hub's and below the configuration's.
-    pub environment: BTreeMap<String, String>,
+    /// More variables, over the hub's and below the configuration's. `None` takes one of the hub's away.
+    pub environment: BTreeMap<String, Option<String>>,
     /// Instead of the configuration's.
     pub default_url: Option<String>,
     /// Instead of the configuration's.
@@ -38,12 +34,10 @@ pub struct Options {
     pub cmd: Option<Argv>,
     /// Instead of the configuration's.
     pub args: Option<Argv>,
-    /// In bytes; counts only where it is less than the configuration's.
+    /// In bytes, instead of the configuration's: admission has decided how much it may be.
     pub mem_limit: Option<Bytes>,
-    /// In processors; counts only where it is less than the configuration's.
+    /// In processors, instead of the configuration's, likewise.
     pub cpu_limit: Option<f64>,
-    /// Keys that this backend does not know.
-    pub unknown: Vec<String>,
 }
 
 impl Options {
@@ -52,27 +46,19 @@ impl Options {
     /// # Errors
     /// [`Error::Refused`] that names the key and what it has to be. The value is not repeated: it may be a secret.
     pub fn read(options: &Map<String, Value>) -> Result<Self> {
-        let mut known = Self {
+        let known = Self {
             port: value(options, "port", "a port number")?.filter(|port| *port > 0),
             environment: environment(options)?,
             default_url: text(options, "default_url")?,
             notebook_dir: text(options, "notebook_dir")?,
             cmd: value(options, "cmd", "a program or a list of texts")?.filter(Argv::is_command),
-            args: value(options, "args", "a list of texts")?,
+            args: value(options, "args", "a text or a list of texts")?,
             mem_limit: value(options, "mem_limit", "a size in bytes like \"2G\"")?,
-            cpu_limit: value(options, "cpu_limit", "a number of processors")?,
-            unknown: Vec::new(),
+            cpu_limit: processors(options)?,
         };
         if known.cpu_limit.is_some_and(|cores: f64| !cores.is_finite() || cores < 0.01) {
             return Err(refused("cpu_limit", "a number of processors, 0.01 or more"));
         }
-        const READ: &[&str] =
-            &["port", "environment", "default_url", "notebook_dir", "cmd", "args", "mem_limit", "cpu_limit"];
-        known.unknown = options
-            .keys()
-            .filter(|key| !READ.contains(&key.as_str()) && !IGNORED.contains(&key.as_str()))
-            .cloned()
-            .collect();
         Ok(known)
     }
 }
@@ -94,6 +80,12 @@ fn value<T: DeserializeOwned>(options: &Map<String, Value>, key: &str, expected:
     }
 }
 
+fn processors(options: &Map<String, Value>) -> Result<Option<f64>> {
+    let limit = options.get("cpu_limit").filter(|limit| !limit.is_null());
+    let amount = limit.map(|limit| quantity("cpu_limit", limit)).transpose();
+    amount.map_err(|_| refused("cpu_limit", "a number of processors"))
+}
+
 fn text(options: &Map<String, Value>, key: &str) -> Result<Option<String>> {
     match value::<String>(options, key, "a text")? {
         Some(text) if text.contains('\0') => Err(refused(key, "a text without NUL characters")),
@@ -101,8 +93,8 @@ fn text(options: &Map<String, Value>, key: &str) -> Result<Option<String>> {
     }
 }
 
-fn environment(options: &Map<String, Value>) -> Result<BTreeMap<String, String>> {
-    const EXPECTED: &str = "an object of variables whose values are texts, numbers or booleans";
+fn environment(options: &Map<String, Value>) -> Result<BTreeMap<String, Option<String>>> {
+    const EXPECTED: &str = "an object of variables whose values are texts, numbers, booleans or null";
     let sound = |name: &str, value: &str| !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0');
     value::<BTreeMap<String, Value>>(options, "environment", EXPECTED)?
         .unwrap_or_default()
@@ -110,14 +102,18 @@ fn environment(options: &Map<String, Value>) -> Result<BTreeMap<String, String>>
         .map(|(name, value)| {
             // As Python's `str()`, like the environment of the request.
             let value = match value {
-                Value::String(text) => text,
-                Value::Bool(true) => "True".to_owned(),
-                Value::Bool(false) => "False".to_owned(),
-                Value::Null => "None".to_owned(),
-                Value::Number(number) => number.to_string(),
+                Value::String(text) => Some(text),
+                Value::Bool(true) => Some("True".to_owned()),
+                Value::Bool(false) => Some("False".to_owned()),
+                Value::Null => None,
+                Value::Number(number) => Some(number.to_string()),
                 Value::Array(_) | Value::Object(_) => return Err(refused("environment", EXPECTED)),
             };
-            if sound(&name, &value) { Ok((name, value)) } else { Err(refused("environment", EXPECTED)) }
+            if sound(&name, value.as_deref().unwrap_or_default()) {
+                Ok((name, value))
+            } else {
+                Err(refused("environment", EXPECTED))
+            }
         })
         .collect()
 }
@@ -143,11 +139,21 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_are_told() {
-        assert_eq!(
-            read(json!({"image": "x", "port": 5, "node_selector": {}})).unwrap().unknown,
-            ["image", "node_selector"]
-        );
+    fn a_script_is_one_argument() {
+        let options = read(json!({"cmd": ["/bin/bash", "-lc"], "args": "echo a; echo b"})).unwrap();
+        assert_eq!(options.args, Some(Argv(vec!["echo a; echo b".to_owned()])));
+        assert_eq!(read(json!({"args": ["a", "b"]})).unwrap().args.unwrap().0, ["a", "b"]);
+    }
+
+    #[test]
+    fn null_takes_a_variable_away() {
+        let options = read(json!({"environment": {"A": null, "B": 1}})).unwrap();
+        assert_eq!(options.environment, [("A".to_owned(), None), ("B".to_owned(), Some("1".to_owned()))].into());
+    }
+
+    #[test]
+    fn processors_are_a_quantity() {
+        assert_eq!(read(json!({"cpu_limit": "1500m"})).unwrap().cpu_limit, Some(1.5));
     }
 
     #[rstest]

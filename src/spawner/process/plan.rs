@@ -89,11 +89,11 @@ pub fn host(settings: &Settings) -> String {
     }
 }
 
-/// The limits of a launch: the hub can lower those of the site.
+/// The limits of a launch: its own, else those of the site.
 #[must_use]
 pub fn limits(settings: &Settings, options: &Options) -> Limits {
-    let memory = [settings.mem_limit, options.mem_limit].into_iter().flatten().map(|Bytes(bytes)| bytes).min();
-    let cores = [settings.cpu_limit, options.cpu_limit].into_iter().flatten().reduce(f64::min);
+    let memory = options.mem_limit.or(settings.mem_limit).map(|Bytes(bytes)| bytes);
+    let cores = options.cpu_limit.or(settings.cpu_limit);
     Limits { memory, cores, processes: settings.pids_limit, cgroup: None }
 }
 

@@ -181,10 +181,6 @@ impl Process {
 
     async fn launch_supervisor(&self, launch: &Launch, slot: &Hold, turn: &Turn) -> Result<Heard> {
         let options = Options::read(&launch.options)?;
-        if !options.unknown.is_empty() {
-            let names = options.unknown.iter().map(|name| sentences::quoted(name)).collect::<Vec<_>>().join(", ");
-            slot.say(5, &format!("This system does not know these options and ignores them: {names}."));
-        }
         slot.say(10, "Starting the server's process.");
         let frame = self.frame(launch, options, turn.clone()).await?;
         let mut command = Command::new(&self.context.supervisor);

@@ -1,0 +1,329 @@
+//! Patterns over names, compiled when they are read. Matching never fails and never panics, whatever the text.
+
+use std::fmt;
+
+use fancy_regex::{Regex, RegexBuilder};
+use globset::GlobMatcher;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
+use serde_json::Value;
+
+/// How many steps back a regular expression may take: one that needs more does not match.
+const BACKTRACK_LIMIT: usize = 100_000;
+/// The most bytes that a compiled regular expression may take up.
+const COMPILED_SIZE: usize = 1 << 20;
+/// The longest pattern, in bytes.
+const LONGEST: usize = 4096;
+
+/// A name, in which `*` stands for any text, `?` for any character of ASCII, `[a-z]` for a set and `{a,b}` for a choice.
+#[derive(Clone, Debug)]
+pub struct Glob {
+    text: String,
+    /// Absent for a plain name.
+    matcher: Option<GlobMatcher>,
+}
+
+impl Glob {
+    /// Compiles a glob.
+    ///
+    /// # Errors
+    /// A sentence that names it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut glob = Self { text: text.to_owned(), matcher: None };
+        if text.len() > LONGEST {
+            return Err(format!("a glob must not have more than {LONGEST} bytes"));
+        }
+        if text.contains(['*', '?', '[', ']', '{', '}', '\\']) {
+            let compiled = globset::Glob::new(text);
+            glob.matcher =
+                Some(compiled.map_err(|error| format!("`{text}` is no glob: {}", error.kind()))?.compile_matcher());
+        }
+        Ok(glob)
+    }
+
+    /// Whether it stands for this text, which it does in any case for itself.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        self.text == text || self.matcher.as_ref().is_some_and(|matcher| matcher.is_match(text))
+    }
+
+    /// The glob as it is written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl PartialEq for Glob {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+/// One or more globs: a text, or a list of texts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Names(Vec<Glob>);
+
+impl Names {
+    /// Whether one of the globs stands for this text.
+    #[must_use]
+    pub fn fit(&self, text: &str) -> bool {
+        self.0.iter().any(|glob| glob.matches(text))
+    }
+
+    /// Compiles the globs.
+    ///
+    /// # Errors
+    /// A sentence that names the glob, or says that there is none.
+    pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+        let globs = texts.into_iter().map(Glob::parse).collect::<Result<Vec<_>, _>>()?;
+        if globs.is_empty() { Err("expected at least one name".to_owned()) } else { Ok(Self(globs)) }
+    }
+}
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<_> = self.0.iter().map(|glob| format!("{:?}", glob.text)).collect();
+        write!(f, "[{}]", texts.join(", "))
+    }
+}
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NamesVisitor;
+
+        impl<'de> Visitor<'de> for NamesVisitor {
+            type Value = Names;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name or a list of names, in which * and ? stand for any text and any character")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Names, E> {
+                Names::parse([text]).map_err(E::custom)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Names, A::Error> {
+                let mut texts: Vec<String> = Vec::new();
+                while let Some(text) = list.next_element()? {
+                    texts.push(text);
+                }
+                Names::parse(texts.iter().map(String::as_str)).map_err(A::Error::custom)
+            }
+        }
+        deserializer.deserialize_any(NamesVisitor)
+    }
+}
+
+/// A regular expression that has to fit all of a text, with the look-around of Python's.
+#[derive(Clone, Debug)]
+pub struct FullMatch {
+    text: String,
+    regex: Regex,
+}
+
+impl FullMatch {
+    /// Compiles a regular expression.
+    ///
+    /// # Errors
+    /// A sentence with what is wrong about it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > LONGEST {
+            return Err(format!("a regular expression must not have more than {LONGEST} bytes"));
+        }
+        let compile = |pattern: &str| {
+            RegexBuilder::new(pattern)
+                .backtrack_limit(BACKTRACK_LIMIT)
+                .delegate_size_limit(COMPILED_SIZE)
+                .build()
+                .map_err(|error| format!("`{text}` is no regular expression: {error}"))
+        };
+        // By itself first: `a)|(b` is sound only between our parentheses.
+        compile(text)?;
+        Ok(Self { text: text.to_owned(), regex: compile(&format!(r"\A(?:{text})\z"))? })
+    }
+
+    /// Whether all of the text fits.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        self.regex.is_match(text).unwrap_or(false)
+    }
+
+    /// The expression as it is written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl PartialEq for FullMatch {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+/// What a document of flavors compares a hub or an attribute of a user with.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Pattern {
+    /// One of these, as they are.
+    Members(Vec<Value>),
+    /// A text that is tried as each of these, and literally.
+    Text {
+        /// As it is written.
+        text: String,
+        /// As a regular expression.
+        regex: Option<Box<FullMatch>>,
+        /// As a glob.
+        glob: Option<Box<Glob>>,
+    },
+}
+
+impl Pattern {
+    /// A pattern for names of hubs: a text is a glob only if it is no regular expression.
+    #[must_use]
+    pub fn of_hub(value: &Value) -> Option<Self> {
+        Some(match Self::of_attribute(value)? {
+            Self::Text { text, regex: Some(regex), .. } => Self::Text { text, regex: Some(regex), glob: None },
+            pattern => pattern,
+        })
+    }
+
+    /// A pattern for attributes of users: a text is tried as a regular expression and as a glob. `None` for a value that is
+    /// neither a text nor a list, number or boolean.
+    #[must_use]
+    pub fn of_attribute(value: &Value) -> Option<Self> {
+        match value {
+            Value::String(text) => Some(Self::Text {
+                text: text.clone(),
+                regex: FullMatch::parse(text).ok().map(Box::new),
+                glob: Glob::parse(text).ok().map(Box::new),
+            }),
+            Value::Array(members) => Some(Self::Members(members.clone())),
+            Value::Number(_) | Value::Bool(_) => Some(Self::Members(vec![value.clone()])),
+            Value::Null | Value::Object(_) => None,
+        }
+    }
+
+    /// Whether it fits this text.
+    #[must_use]
+    pub fn fits_text(&self, candidate: &str) -> bool {
+        match self {
+            Self::Members(members) => members.iter().any(|member| member.as_str() == Some(candidate)),
+            Self::Text { text, regex, glob } => {
+                text == candidate
+                    || regex.as_ref().is_some_and(|regex| regex.matches(candidate))
+                    || glob.as_ref().is_some_and(|glob| glob.matches(candidate))
+            }
+        }
+    }
+
+    /// Whether it fits this value or, of a list, any element.
+    #[must_use]
+    pub fn fits(&self, candidate: &Value) -> bool {
+        match (self, candidate) {
+            (_, Value::Array(elements)) => elements.iter().any(|element| self.fits_scalar(element)),
+            _ => self.fits_scalar(candidate),
+        }
+    }
+
+    fn fits_scalar(&self, candidate: &Value) -> bool {
+        match (self, candidate) {
+            (_, Value::String(text)) => self.fits_text(text),
+            (Self::Members(members), candidate) => members.contains(candidate),
+            (Self::Text { .. }, _) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[rstest]
+    #[case("lab", "lab", true)]
+    #[case("lab", "labs", false)]
+    #[case("site/*", "site/lab/5", true)]
+    #[case("h?b", "hub", true)]
+    #[case("*", "", true)]
+    #[case("", "", true)]
+    #[case("", "x", false)]
+    #[case("[a]", "[a]", true)]
+    #[case("hub{1,2}", "hub2", true)]
+    fn globs(#[case] glob: &str, #[case] text: &str, #[case] fits: bool) {
+        assert_eq!(Glob::parse(glob).unwrap().matches(text), fits);
+    }
+
+    #[rstest]
+    #[case(json!("hub.*"), "hub1", true)]
+    #[case(json!("hub"), "hub1", false)]
+    #[case(json!("hub*"), "hub1", false)] // a regular expression: `hu`, and any number of `b`
+    #[case(json!("*hub"), "my-hub", true)] // none, so a glob
+    #[case(json!("hub[1"), "hub[1", true)] // neither
+    #[case(json!(["hub1", "hub.*"]), "hub1", true)]
+    #[case(json!(["hub1", "hub.*"]), "hub2", false)]
+    #[case(json!(r"(?!old).*"), "new", true)]
+    #[case(json!(r"(?!old).*"), "old-hub", false)]
+    #[case(json!("a|ab"), "ab", true)]
+    #[case(json!("a)|(b"), "b", false)]
+    fn hubs(#[case] pattern: Value, #[case] hub: &str, #[case] fits: bool) {
+        assert_eq!(Pattern::of_hub(&pattern).unwrap().fits_text(hub), fits);
+    }
+
+    #[rstest]
+    #[case(json!(".*@site.org"), json!("ada@site.org"), true)]
+    #[case(json!(".*@site.org"), json!("ada@site.org.evil"), false)]
+    #[case(json!("ada*"), json!("adam"), true)] // as a glob
+    #[case(json!("urn:*:group"), json!(["x", "urn:a:group"]), true)]
+    #[case(json!("urn:geant:group"), json!(["x"]), false)]
+    #[case(json!(["a", "b"]), json!("b"), true)]
+    #[case(json!(["a", "b"]), json!(["c", "b"]), true)]
+    #[case(json!(["a.*"]), json!("ab"), false)]
+    #[case(json!(true), json!(true), true)]
+    #[case(json!([1]), json!(1), true)]
+    #[case(json!(".*"), json!({"a": 1}), false)]
+    #[case(json!(".*"), json!(null), false)]
+    fn attributes(#[case] pattern: Value, #[case] value: Value, #[case] fits: bool) {
+        assert_eq!(Pattern::of_attribute(&pattern).unwrap().fits(&value), fits);
+    }
+
+    #[test]
+    fn an_expression_that_goes_back_for_ever_does_not_match() {
+        let pattern = Pattern::of_attribute(&json!(r"(a+)+(?=b)\1c")).unwrap();
+        assert!(!pattern.fits(&json!("a".repeat(5000))));
+    }
+
+    #[rstest]
+    #[case("names = 5", "a name or a list of names")]
+    #[case("names = []", "at least one name")]
+    #[case("names = ['a', 1]", "expected a string")]
+    #[case("names = ['[a']", "is no glob")]
+    fn mistakes(#[case] toml: &str, #[case] expected: &str) {
+        #[derive(Debug, Deserialize)]
+        struct Holder {
+            #[expect(dead_code)]
+            names: Names,
+        }
+        let error = toml::from_str::<Holder>(toml).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("line 1"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn matching_is_total(pattern in ".{0,40}", text in any::<String>()) {
+            for compiled in [Pattern::of_hub(&json!(pattern)), Pattern::of_attribute(&json!(pattern))] {
+                let compiled = compiled.unwrap();
+                let _ = compiled.fits_text(&text);
+                prop_assert!(compiled.fits_text(&pattern), "a text fits itself");
+            }
+        }
+
+        #[test]
+        fn odd_patterns_do_not_panic(pattern in r"[*?\[\]{}()|+\\^$a-c!:=<>.,0-9]{0,30}", text in r"[a-c*\[\]\n/]{0,20}") {
+            let _ = Pattern::of_attribute(&json!(pattern)).unwrap().fits_text(&text);
+        }
+    }
+}
