@@ -33,15 +33,15 @@ async fn a_server_is_started_polled_listed_and_stopped() {
     assert_json_snapshot!(list, {"[].start_date" => "date", "[].last_update" => "date"}, @r#"
     [
       {
+        "name": "lab",
+        "start_id": "abc",
+        "start_date": "date",
         "end_date": "9999-12-31T23:59:59.999999Z",
         "jupyterhub": "hub1",
         "jupyterhub_userid": "7",
         "last_update": "date",
-        "name": "lab",
-        "start_date": "date",
-        "start_id": "abc",
-        "start_pending": false,
         "state_stored": true,
+        "start_pending": false,
         "stop_pending": false
       }
     ]
@@ -99,13 +99,13 @@ async fn a_failed_start_says_why_and_leaves_nothing() {
     assert_snapshot!(failed.status, @"419 <unknown status code>");
     assert_json_snapshot!(failed.body, {".traceback" => "id"}, @r#"
     {
+      "module": "",
+      "class": "StartFailed",
+      "traceback": "id",
       "args": [
         "There is no <room>."
       ],
-      "class": "StartFailed",
-      "kwargs": {},
-      "module": "",
-      "traceback": "id"
+      "kwargs": {}
     }
     "#);
     assert!(failed.body["traceback"].as_str().unwrap().contains(failed.headers["x-request-id"].to_str().unwrap()));
@@ -285,12 +285,12 @@ async fn a_body_that_is_no_service_is_named() {
     {
       "detail": [
         {
+          "type": "value_error",
           "loc": [
             "body",
             "name"
           ],
-          "msg": "body.name has to be a string",
-          "type": "value_error"
+          "msg": "body.name has to be a string"
         }
       ]
     }
