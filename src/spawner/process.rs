@@ -40,7 +40,6 @@ use tokio_util::task::TaskTracker;
 
 pub use self::options::OPTIONS;
 use self::options::Options;
-pub use self::options::TABLE as OPTIONS;
 use self::plan::Places;
 pub use self::settings::Settings;
 use self::starting::Slots;
