@@ -16,7 +16,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
 pub use self::definitions::{Definition, DefinitionVersion, definition, definition_versions};
-pub use self::explain::{Question, explain};
+pub use self::explain::{Explained, Question, explain};
 pub use self::hubs::{Credential, HubSummary, hubs};
 pub use self::servers::{ServerSearch, ServerSummary, Until, server};
 pub use self::tokens::{TokenSummary, authenticate, tokens};

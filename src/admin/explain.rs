@@ -1,11 +1,14 @@
 //! How a request would be decided, without making it.
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Error, Result};
-use crate::admission::{self, Ask, Definitions, Explanation, Policy};
+use crate::admission::{self, Ask, Definitions, Explanation, Policy, amount};
 use crate::config::Config;
+use crate::store::Store;
 
 /// The request that is asked about.
 #[derive(Clone, Debug, Default, Deserialize, utoipa::ToSchema)]
@@ -41,11 +44,36 @@ pub struct Question {
     pub authentication: Map<String, Value>,
 }
 
-/// How a request would be decided with this configuration and these definitions.
+/// How a request would be decided now.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explained {
+    /// The decision, step by step.
+    #[serde(flatten)]
+    pub explanation: Explanation,
+    /// What is used now of each limit, in the order of the limits; nothing where no database is asked.
+    pub used: Vec<i64>,
+}
+
+impl fmt::Display for Explained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.explanation.fmt(f)?;
+        for (quota, used) in self.explanation.quotas.iter().zip(&self.used) {
+            writeln!(f, "in use of {}: {}", quota.source, amount(quota.counted, *used))?;
+        }
+        Ok(())
+    }
+}
+
+/// How a request would be decided with this configuration, these definitions, and what runs according to the database.
 ///
 /// # Errors
 /// The hub has no backend.
-pub fn explain(config: &Config, definitions: &Definitions, mut question: Question) -> Result<Explanation> {
+pub async fn explain(
+    config: &Config,
+    definitions: &Definitions,
+    store: Option<&Store>,
+    mut question: Question,
+) -> Result<Explained> {
     let spawner = config.spawner_of(&question.hub).and_then(|name| Some((name, config.spawners.get(name)?)));
     let Some((name, settings)) = spawner else {
         return Err(Error::Invalid(format!("hub {:?} has no backend", question.hub)));
@@ -69,5 +97,10 @@ pub fn explain(config: &Config, definitions: &Definitions, mut question: Questio
         table: settings.options(),
         site: &settings.resources(),
     };
-    Ok(admission::explain(&policy, &ask))
+    let explanation = admission::explain(&policy, &ask);
+    let used = match store {
+        Some(store) => store.used(&explanation.quotas).await?,
+        None => Vec::new(),
+    };
+    Ok(Explained { explanation, used })
 }

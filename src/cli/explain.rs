@@ -70,22 +70,24 @@ pub(super) async fn run(context: &Context, arguments: Explain) -> Outcome {
         user_options: map(arguments.user_options),
         authentication: map(arguments.authentication),
     };
-    let explanation = explain(&context.config, &definitions(context).await?, question)?;
+    let store = if context.has_run()? { Some(context.store().await?) } else { None };
+    let definitions = match &store {
+        Some(store) => in_force(store).await?.definitions,
+        None => of_files(context)?,
+    };
+    let explained = explain(&context.config, &definitions, store.as_ref(), question).await?;
     if arguments.json {
-        json(&explanation)?;
+        json(&explained)?;
     } else {
-        for line in explanation.to_string().lines() {
+        for line in explained.to_string().lines() {
             println!("{}", printable(line));
         }
     }
-    if explanation.refusal.is_some() { Err(Failure(FAILED, String::new())) } else { Ok(()) }
+    if explained.explanation.refusal.is_some() { Err(Failure(FAILED, String::new())) } else { Ok(()) }
 }
 
-/// Those of the database; before an Outpost has run, those of the files that it would apply.
-async fn definitions(context: &Context) -> Result<Definitions, Failure> {
-    if context.has_run()? {
-        return Ok(in_force(&context.store().await?).await?.definitions);
-    }
+/// What an Outpost would apply that has not run yet.
+fn of_files(context: &Context) -> Result<Definitions, Failure> {
     let mut definitions = Definitions::default();
     for (kind, path) in context.config.flavors.files() {
         let (document, _) = read_file(kind, path).map_err(|mistake| Failure(BAD_CONFIGURATION, mistake))?;

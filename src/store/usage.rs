@@ -1,10 +1,29 @@
-//! What servers used, for accounting.
+//! What servers use now, and what they used, for accounting.
 
+use super::admission::{Used, count};
 use super::{Store, on};
 use crate::error::Result;
-use crate::model::{Run, UsageFilter};
+use crate::model::{Quota, Run, UsageFilter};
 
 impl Store {
+    /// How much of each limit is used now.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn used(&self, quotas: &[Quota]) -> Result<Vec<i64>> {
+        self.timed("used", async {
+            on!(&self.db, |pool| {
+                let mut used = Vec::with_capacity(quotas.len());
+                for quota in quotas {
+                    let row: Used = count(&quota.scope).build_query_as().fetch_one(pool).await?;
+                    used.push(row.of(quota));
+                }
+                Ok(used)
+            })
+        })
+        .await
+    }
+
     /// At most `limit` servers that ran in the period, in the order of their ids, of those behind the id `after`.
     ///
     /// # Errors

@@ -63,7 +63,16 @@ impl Site {
 
     /// Starts a server of `hub1`.
     pub async fn start_server(&self, name: &str) {
-        let started = self.outpost.post("/services", &body(name, "1", "http://127.0.0.1:1/hub/api")).await;
+        self.start_flavored(name, "").await;
+    }
+
+    /// Starts a server of `hub1` with a flavor.
+    pub async fn start_flavored(&self, name: &str, flavor: &str) {
+        let mut body = body(name, "1", "http://127.0.0.1:1/hub/api");
+        if !flavor.is_empty() {
+            body["user_options"]["flavor"] = json!(flavor);
+        }
+        let started = self.outpost.post("/services", &body).await;
         assert_eq!(started.status, 200, "{:?}", started.body);
     }
 }

@@ -2,16 +2,15 @@
 
 use axum::Json;
 use axum::extract::State;
-use serde_json::{Value, json};
 
 use super::access::Reader;
 use super::input::Body;
 use super::problem::Problem;
-use crate::admin::{self, Question};
+use crate::admin::{self, Explained, Question};
 use crate::http::App;
 
-/// How a request would be decided: the rule and what it does to each option, the flavors, the limits, the effective options,
-/// and the sentence of a refusal. Nothing is started.
+/// How a request would be decided: the rule and what it does to each option, the flavors, the limits and what is used of
+/// them, the effective options, and the sentence of a refusal. Nothing is started.
 #[utoipa::path(post, path = "/api/v1/explain", security(("admin" = [])), request_body = Question, responses(
         (status = 200, description = "The decision, step by step", body = Object),
         (status = 401, description = "No valid token", body = Problem),
@@ -21,7 +20,8 @@ pub(in crate::http) async fn explain(
     _: Reader,
     State(outpost): State<App>,
     Body(question): Body<Question>,
-) -> Result<Json<Value>, Problem> {
-    let explanation = admin::explain(&outpost.config.load(), &outpost.definitions.load().definitions, question)?;
-    Ok(Json(json!(explanation)))
+) -> Result<Json<Explained>, Problem> {
+    let (config, in_force) = (outpost.config.load_full(), outpost.definitions.load_full());
+    let store = Some(&outpost.store);
+    Ok(Json(admin::explain(&config, &in_force.definitions, store, question).await?))
 }

@@ -107,6 +107,9 @@ async fn mistakes_are_problem_details() {
     }
     let hubs = send(client().get(format!("{}/api/v1/hubs", site.outpost.url)).bearer_auth(&writer)).await;
     assert_eq!(hubs.status, 404, "not where hubs are");
+    site.outpost.outpost.store.close().await;
+    let down = send(request(Method::GET, "/hubs")).await;
+    assert_snapshot!(problem(&down, 503), @"Outpost's database does not answer just now. Please try again in a minute.");
 }
 
 #[rstest]

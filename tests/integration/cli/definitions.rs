@@ -33,7 +33,10 @@ async fn flavors_are_applied_shown_set_and_removed() {
     assert!(said.starts_with("flavors: added {"), "{said}");
     assert_eq!(run(&["show"]).await, "# No flavors are defined.\n", "only shown");
     let said = run(&["apply", &yaml]).await;
-    assert!(said.starts_with("flavors: added {") && said.ends_with("Version 1 of the flavors is in force.\n"), "{said}");
+    assert!(
+        said.starts_with("flavors: added {") && said.ends_with("Version 1 of the flavors is in force.\n"),
+        "{said}"
+    );
     assert_eq!(run(&["diff", &yaml]).await, "Nothing is different.\n");
     eventually("the daemon has them", || async {
         (daemon.get("/flavors/").await.body["small"]["max"] == 5).then_some(())
