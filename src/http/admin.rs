@@ -13,16 +13,19 @@ pub(super) mod reload;
 pub(super) mod services;
 pub(super) mod usage;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde_json::json;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use self::problem::Problem;
 use super::{App, observe};
 use crate::admission::Kind;
+use crate::error::Error;
 use crate::model::Phase;
 
 /// The URL table. A layer is around what stands above it, and the last of them is the first to see a request.
@@ -32,6 +35,7 @@ pub fn router(outpost: App) -> Router {
         .fallback(problem::not_found)
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(axum::middleware::from_fn_with_state(outpost.clone(), observe::observe))
+        .layer(axum::middleware::from_fn_with_state(outpost.clone(), finish))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
@@ -54,6 +58,16 @@ fn api() -> Router<App> {
         .route("/reload", post(reload::reload))
         .route("/audit", get(audit::list))
         .method_not_allowed_fallback(problem::method_not_allowed)
+}
+
+/// What was begun is finished and written down, even if whoever asked for it does not wait: a request without a task of its
+/// own ends in its middle when its client goes.
+async fn finish(State(outpost): State<App>, request: Request, next: Next) -> Response {
+    if request.method().is_safe() {
+        return next.run(request).await;
+    }
+    let answered = outpost.tracker.spawn(next.run(request)).await;
+    answered.unwrap_or_else(|error| Problem::from(Error::internal(error)).into_response())
 }
 
 /// The process answers: a restart would not help.

@@ -53,11 +53,15 @@ impl Outpost {
         answered.await.map_err(|_| ending(()))
     }
 
-    /// Takes over at once what was just changed in the database, instead of at the next look.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn take_up(self: &Arc<Self>) -> Result<()> {
+    /// Takes over at once what was just changed in the database, instead of at the next look. Where that fails, the next look
+    /// does it: the change is made.
+    pub async fn take_up(self: &Arc<Self>) {
+        if let Err(error) = self.try_to_take_up().await {
+            tracing::warn!(error = %error, cause = error.cause(), "a change is taken over a little later");
+        }
+    }
+
+    async fn try_to_take_up(self: &Arc<Self>) -> Result<()> {
         if !*self.loaded.borrow() {
             return Ok(());
         }

@@ -94,10 +94,10 @@ fn document(kind: Kind, body: &Text) -> Result<Document, Problem> {
 }
 
 /// Takes a change over at once.
-async fn in_force(outpost: &App, changed: Changed) -> Result<impl IntoResponse + use<>, Problem> {
-    outpost.take_up().await?;
+async fn in_force(outpost: &App, changed: Changed) -> impl IntoResponse + use<> {
+    outpost.take_up().await;
     let Changed { version, differences, warnings } = changed;
-    Ok(tagged(version, Difference { version, differences, warnings }))
+    tagged(version, Difference { version, differences, warnings })
 }
 
 /// What is defined. `ETag` is the version, for `If-Match` of a change.
@@ -165,7 +165,7 @@ pub(in crate::http) async fn replace(
 ) -> Result<impl IntoResponse, Problem> {
     let document = document(kind, &body)?;
     let changed = writer.admin(&outpost, &outpost.config.load()).apply(&document, expected).await?;
-    in_force(&outpost, changed).await
+    Ok(in_force(&outpost, changed).await)
 }
 
 /// Defines one flavor or credit, or replaces it; the others stay as they are.
@@ -188,7 +188,7 @@ pub(in crate::http) async fn set(
 ) -> Result<impl IntoResponse, Problem> {
     let config = outpost.config.load();
     let changed = writer.admin(&outpost, &config).set_entry(kind, &name, &entry, expected).await?;
-    in_force(&outpost, changed).await
+    Ok(in_force(&outpost, changed).await)
 }
 
 /// Removes one flavor or credit.
@@ -209,7 +209,7 @@ pub(in crate::http) async fn remove(
     Segment(name): Segment,
 ) -> Result<impl IntoResponse, Problem> {
     let changed = writer.admin(&outpost, &outpost.config.load()).remove_entry(kind, &name, expected).await?;
-    in_force(&outpost, changed).await
+    Ok(in_force(&outpost, changed).await)
 }
 
 /// What a document would change. Nothing is changed.

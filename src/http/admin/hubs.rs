@@ -72,7 +72,7 @@ pub(in crate::http) async fn add(
     Body(hub): Body<NewHub>,
 ) -> Result<(StatusCode, Json<NewCredential>), Problem> {
     let credential = writer.admin(&outpost, &outpost.config.load()).add_hub(&hub.name).await?;
-    outpost.take_up().await?;
+    outpost.take_up().await;
     Ok((StatusCode::CREATED, Json(credential.into())))
 }
 
@@ -91,7 +91,7 @@ pub(in crate::http) async fn rotate(
     Body(rotation): Body<Rotation>,
 ) -> Result<Json<NewCredential>, Problem> {
     let credential = writer.admin(&outpost, &outpost.config.load()).rotate_hub(&name, rotation.now).await?;
-    outpost.take_up().await?;
+    outpost.take_up().await;
     Ok(Json(credential.into()))
 }
 
@@ -109,6 +109,6 @@ pub(in crate::http) async fn remove(
     Segment(name): Segment,
 ) -> Result<StatusCode, Problem> {
     writer.admin(&outpost, &outpost.config.load()).remove_hub(&name).await?;
-    outpost.take_up().await?;
+    outpost.take_up().await;
     Ok(StatusCode::NO_CONTENT)
 }

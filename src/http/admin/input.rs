@@ -93,6 +93,10 @@ impl FromRequest<App> for Text {
         let bytes = body::read(request.into_body(), outpost).await;
         let bytes = bytes.map_err(|(status, detail)| Problem::new(status, detail))?;
         let text = String::from_utf8(bytes.into()).map_err(|_| Problem::invalid("The body has to be UTF-8."))?;
+        // PostgreSQL does not take it.
+        if text.contains('\0') || text.contains("\\u0000") {
+            return Err(Problem::invalid("The body must not hold a NUL."));
+        }
         Ok(Self { text, yaml })
     }
 }

@@ -159,7 +159,7 @@ pub(in crate::http) async fn stop(
 ) -> Result<StatusCode, Problem> {
     let server = admin::server(&outpost.store, &id.uid()?).await?;
     writer.admin(&outpost, &outpost.config.load()).stop_server(&server).await?;
-    outpost.take_up().await?;
+    outpost.take_up().await;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -182,6 +182,6 @@ pub(in crate::http) async fn extend(
     let (uid, until) = (id.uid()?, extension.until()?);
     let server = admin::server(&outpost.store, &uid).await?;
     let end_date = writer.admin(&outpost, &outpost.config.load()).extend_server(&server, until).await?;
-    outpost.take_up().await?;
+    outpost.take_up().await;
     Ok(Json(End { id: uid.to_string(), end_date }))
 }

@@ -9,6 +9,7 @@ use outpost::error::Error;
 use rstest::rstest;
 
 use super::*;
+use crate::support::eventually;
 
 #[rstest]
 #[case::sqlite(Kind::Sqlite)]
@@ -130,4 +131,26 @@ async fn deeds_are_read_page_by_page(#[case] kind: Kind) {
         path = format!("/audit?limit=2&after={next}");
     }
     assert_eq!(subjects, ["c", "b", "a", "changer", "looker"]);
+}
+
+#[tokio::test]
+async fn a_change_is_finished_without_its_client() {
+    use tokio::io::AsyncWriteExt as _;
+    let site = Site::start(Kind::Sqlite, "").await.unwrap();
+    let address = site.outpost.admin_url.trim_start_matches("http://");
+    let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+    let body = r#"{"name": "site"}"#;
+    let head = format!(
+        "POST /api/v1/hubs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\n\r\n",
+        site.writer,
+        body.len()
+    );
+    client.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    drop(client);
+    eventually("the hub has a password", || async {
+        let hubs = site.get("/hubs").await.body;
+        hubs["hubs"].as_array().unwrap().iter().any(|hub| hub["hub"] == "site" && hub["passwords"] == 1).then_some(())
+    })
+    .await;
+    assert_eq!(site.deeds().await[0], json!(["token:changer", "hub.add", "site", {}]));
 }
