@@ -4,7 +4,7 @@
 //! - [`Rules`] (`[[overrides]]`) say which options a hub may set; the first rule that fits a request decides.
 //! - [`Definitions`] (flavors and credits, a [`Document`] each) say which flavors a hub and a user have, what a flavor
 //!   gives and how often it can be had.
-//! - [`decide`] weighs one request against both; [`explain`] tells how.
+//! - [`decide`] weighs one request against both; [`explain()`] tells how.
 
 mod explain;
 mod expression;
@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-pub use self::explain::{Asked, Explanation, Verdict};
-use self::flavors::Person;
+pub use self::explain::{Asked, Deciding, Explanation, Verdict};
+use self::flavors::{Chosen, Person};
 pub use self::flavors::{Definitions, Document, Entry, Flavor, Format, Kind, Selection};
 pub use self::normalise::Normalise;
 pub use self::overrides::Rules;
@@ -89,29 +89,50 @@ pub struct Admitted {
 /// [`Error::Refused`] with a sentence for the user, or [`Error::Internal`] where an expression of the site fails.
 pub fn decide(policy: &Policy<'_>, ask: &Ask<'_>) -> Result<Admitted> {
     let decision = Decision::make(policy, ask).map_err(Error::internal)?;
-    match decision.refusal {
-        Some(sentence) => Err(Error::Refused(sentence)),
-        None => Ok(decision.admitted),
+    if let Some(sentence) = decision.refusal() {
+        return Err(Error::Refused(sentence.clone()));
     }
+    let Decision { chosen, weighed, options, need, .. } = decision;
+    Ok(Admitted {
+        options,
+        flavor: chosen.flavor,
+        quotas: chosen.quotas,
+        need,
+        groups: chosen.groups,
+        messages: weighed.messages,
+    })
 }
 
 /// Tells how a request is decided.
 #[must_use]
 pub fn explain(policy: &Policy<'_>, ask: &Ask<'_>) -> Explanation {
-    match Decision::make(policy, ask) {
-        Ok(decision) => decision.explained(),
-        Err(cause) => Explanation { refusal: Some(cause), ..Explanation::default() },
+    let decision = match Decision::make(policy, ask) {
+        Ok(decision) => decision,
+        Err(cause) => return Explanation { refusal: Some(cause), ..Explanation::default() },
+    };
+    let refusal = decision.refusal().cloned();
+    let Decision { rule, chosen, weighed, options, need } = decision;
+    Explanation {
+        rule: rule.map(|(number, rule)| Deciding { number, text: rule.to_string() }),
+        asked: weighed.asked,
+        set: chosen.set,
+        flavors: chosen.flavors,
+        flavor: chosen.flavor.map(|flavor| flavor.name.clone()),
+        quotas: chosen.quotas,
+        options,
+        need,
+        messages: weighed.messages,
+        refusal,
     }
 }
 
 /// All that is found out about a request.
 struct Decision<'a> {
     rule: Option<(usize, &'a Rule)>,
-    asked: Vec<Asked>,
-    set: Option<Arc<str>>,
-    flavors: Vec<Arc<str>>,
-    admitted: Admitted,
-    refusal: Option<String>,
+    chosen: Chosen,
+    weighed: Weighed,
+    options: Map<String, Value>,
+    need: Need,
 }
 
 impl<'a> Decision<'a> {
@@ -119,58 +140,25 @@ impl<'a> Decision<'a> {
     fn make(policy: &Policy<'a>, ask: &Ask<'_>) -> Result<Self, String> {
         let authentication = policy.normalise.apply(ask.hub, ask.authentication.clone())?;
         let groups = overrides::texts(&authentication, "groups");
-        let rule = policy.rules.find(&Facts::new(ask, &groups))?;
-
-        let document = policy.definitions.flavors.as_deref();
-        let chosen = document.map(|document| flavors::check(document, ask.hub, &authentication, ask.flavor));
-        let (flavor, refused_flavor) = match chosen.as_ref().map(|chosen| chosen.flavor.clone()) {
-            Some(Ok(flavor)) => (flavor, None),
-            Some(Err(sentence)) => (None, Some(sentence)),
-            None => (None, None),
-        };
-
-        let mut options = flavor.as_ref().map(|flavor| flavor.resources.options().clone()).unwrap_or_default();
-        let scales = Scales { rule: rule.map(|(_, rule)| rule), table: ask.table, flavor: &options, site: ask.site };
-        let Weighed { options: overrides, asked, messages, refusal } = overrides::weigh(ask.misc, &scales);
-        merge::merge(&mut options, overrides);
-        merge::without_nulls(&mut options);
-
         let person = Person { hub: ask.hub, user_id: ask.user_id, groups: &groups };
-        let mut quotas =
-            document.map(|document| flavors::quotas(document, flavor.as_deref(), &person)).unwrap_or_default();
-        let chosen = chosen.map(|chosen| (chosen.set, chosen.quota));
-        quotas.splice(..0, chosen.iter().filter_map(|(_, quota)| quota.clone()));
-        let set = chosen.map(|(set, _)| set);
-        Ok(Self {
-            rule,
-            asked,
-            set: set.and_then(|set| set.source.clone()),
-            flavors: set.map(|set| set.flavors.iter().map(|flavor| flavor.name.clone()).collect()).unwrap_or_default(),
-            admitted: Admitted {
-                need: Need::of(&options, ask.site),
-                options,
-                flavor,
-                quotas,
-                groups: document.map(|document| flavors::counted_groups(document, &groups)).unwrap_or_default(),
-                messages,
-            },
-            refusal: refused_flavor.or(refusal),
-        })
+        let chosen = match &policy.definitions.flavors {
+            Some(document) => flavors::choose(document, &person, &authentication, ask.flavor),
+            None => Chosen::default(),
+        };
+        let given = chosen.flavor.as_ref().map(|flavor| flavor.resources.options().clone()).unwrap_or_default();
+
+        let rule = policy.rules.find(&Facts::new(ask, &groups))?;
+        let scales = Scales { rule: rule.map(|(_, rule)| rule), table: ask.table, flavor: &given, site: ask.site };
+        let mut weighed = overrides::weigh(ask.misc, &scales);
+        let mut options = given;
+        merge::merge(&mut options, std::mem::take(&mut weighed.options));
+        merge::without_nulls(&mut options);
+        Ok(Self { rule, chosen, weighed, need: Need::of(&options, ask.site), options })
     }
 
-    fn explained(self) -> Explanation {
-        Explanation {
-            rule: self.rule.map(|(number, rule)| (number, rule.to_string())),
-            asked: self.asked,
-            set: self.set,
-            flavors: self.flavors,
-            flavor: self.admitted.flavor.map(|flavor| flavor.name.clone()),
-            quotas: self.admitted.quotas,
-            options: self.admitted.options,
-            need: self.admitted.need,
-            messages: self.admitted.messages,
-            refusal: self.refusal,
-        }
+    /// The sentence that refuses the start: first what cannot be had at all, then what cannot be overridden.
+    fn refusal(&self) -> Option<&String> {
+        self.chosen.refusal.as_ref().or(self.weighed.refusal.as_ref())
     }
 }
 

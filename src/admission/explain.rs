@@ -12,8 +12,8 @@ use crate::model::{Counted, Need, Quota, Scope};
 /// How a request was decided, step by step.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Explanation {
-    /// The rule that decided about the options: its number in the configuration from 1 on, and its text. `None`: no rule fits.
-    pub rule: Option<(usize, String)>,
+    /// The rule that decided about the options. `None`: no rule fits.
+    pub rule: Option<Deciding>,
     /// What became of each option that the hub sent, in its order.
     pub asked: Vec<Asked>,
     /// The set that was chosen (`hubs.<name>` or `users.<name>`), absent where all flavors are allowed.
@@ -32,6 +32,15 @@ pub struct Explanation {
     pub messages: Vec<String>,
     /// The sentence that refuses the start.
     pub refusal: Option<String>,
+}
+
+/// The rule that decided.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Deciding {
+    /// Its number in the configuration, from 1 on.
+    pub number: usize,
+    /// What it says.
+    pub text: String,
 }
 
 /// One option that the hub sent.
@@ -70,7 +79,7 @@ impl fmt::Display for Verdict {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.rule {
-            Some((number, text)) => writeln!(f, "rule {number}: {text}")?,
+            Some(Deciding { number, text }) => writeln!(f, "rule {number}: {text}")?,
             None => writeln!(f, "rule: none fits")?,
         }
         for Asked { key, verdict, why } in &self.asked {

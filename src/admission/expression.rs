@@ -148,7 +148,7 @@ impl Expression {
         match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(Fault::from(&error)),
-            Err(_) => Err(Fault { cause: "it cannot be evaluated".to_owned(), of_the_data: true }),
+            Err(_) => Err(Fault { cause: "it cannot be evaluated".to_owned(), of_the_data: false }),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Flavors and credits: which there are, who has which, what they limit.
 
 mod changes;
-mod check;
+mod choice;
 mod document;
 mod fields;
 mod flavor;
@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-pub use self::check::check;
+pub use self::choice::{Chosen, choose};
 pub use self::document::{Document, Format, Kind};
 pub use self::flavor::{Entry, Flavor};
-pub use self::limits::{Person, counted_groups, quotas};
+pub use self::limits::Person;
 
 /// What is defined. Cheap to clone.
 #[derive(Clone, Debug, Default)]

@@ -11,7 +11,7 @@ use serde_json::Value;
 /// How many steps back a regular expression may take: one that needs more does not match.
 const BACKTRACK_LIMIT: usize = 100_000;
 /// The most bytes that a compiled regular expression may take up.
-const COMPILED_SIZE: usize = 1 << 20;
+const COMPILED_SIZE: usize = 10 << 20;
 /// The longest pattern, in bytes.
 const LONGEST: usize = 4096;
 

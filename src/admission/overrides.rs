@@ -254,6 +254,3 @@ pub fn texts<'a>(attributes: &'a Map<String, Value>, key: &str) -> Vec<&'a str> 
     }
     texts
 }
-
-#[cfg(test)]
-mod tests;

@@ -129,23 +129,29 @@ impl Need {
                 .find_map(|amount| amount)
                 .unwrap_or(0.0)
         };
+        let whole = |amount: f64| amount.min(MOST).ceil() as i64;
         Self {
-            cpu_millis: (amount(["cpu_limit", "cpu_guarantee"]) * 1000.0).ceil() as i64,
-            memory_bytes: amount(["mem_limit", "mem_guarantee"]).ceil() as i64,
-            gpus: [options, site].into_iter().find_map(gpus).unwrap_or(0),
+            cpu_millis: whole(amount(["cpu_limit", "cpu_guarantee"]) * 1000.0),
+            memory_bytes: whole(amount(["mem_limit", "mem_guarantee"])),
+            gpus: whole([options, site].into_iter().find_map(gpus).unwrap_or_default()),
         }
     }
 }
 
-/// The devices whose name says so, of all makers together.
-fn gpus(options: &Map<String, Value>) -> Option<i64> {
-    let extra = ["extra_resource_limits", "extra_resource_guarantees"]
-        .iter()
-        .find_map(|key| options.get(*key).and_then(Value::as_object))?;
+/// What one server can count for: so little that sums over all servers do not overflow.
+const MOST: f64 = (1_i64 << 50) as f64;
+
+/// The devices whose name says so, of all makers together: limits or guarantees, whichever are more.
+fn gpus(options: &Map<String, Value>) -> Option<f64> {
     let is_gpu = |name: &str| name.ends_with("gpu") || name.contains("gpu.");
-    let amounts =
-        extra.iter().filter(|(name, _)| is_gpu(name)).filter_map(|(name, amount)| quantity(name, amount).ok());
-    Some(amounts.sum::<f64>().ceil() as i64)
+    let sum = |extra: &Map<String, Value>| -> f64 {
+        extra.iter().filter(|(name, _)| is_gpu(name)).filter_map(|(name, amount)| quantity(name, amount).ok()).sum()
+    };
+    ["extra_resource_limits", "extra_resource_guarantees"]
+        .iter()
+        .filter_map(|key| options.get(*key).and_then(Value::as_object))
+        .map(sum)
+        .reduce(f64::max)
 }
 
 #[cfg(test)]
@@ -188,6 +194,8 @@ mod tests {
     #[case(json!({"cpu_guarantee": 1}), json!({"mem_limit": 5}), (1000, 5, 0))]
     #[case(json!({"extra_resource_limits": {"nvidia.com/gpu": 2, "amd.com/gpu": "1", "x/y": 9}}), json!({}), (0, 0, 3))]
     #[case(json!({"extra_resource_guarantees": {"gpu.intel.com/i915": 1}}), json!({}), (0, 0, 1))]
+    #[case(json!({"extra_resource_limits": {}, "extra_resource_guarantees": {"a/gpu": 2}}), json!({}), (0, 0, 2))]
+    #[case(json!({"mem_limit": 1e300}), json!({}), (0, 1 << 50, 0))]
     #[case(json!({}), json!({}), (0, 0, 0))]
     fn needs(#[case] options: Value, #[case] site: Value, #[case] expected: (i64, i64, i64)) {
         let need = Need::of(options.as_object().unwrap(), site.as_object().unwrap());

@@ -3,6 +3,7 @@
 //! Machines differ and are noisy, so that only the ratios are worth comparing.
 #![expect(clippy::disallowed_methods, reason = "a benchmark has no application to spawn on")]
 
+mod admission;
 mod client;
 mod memory;
 
@@ -39,6 +40,9 @@ fn main() {
         }
         if wanted("cycles") {
             cycles(&outpost, dir.path()).await;
+        }
+        if wanted("admission") {
+            admission::measure();
         }
         if wanted("memory") {
             memory::measure().await;

@@ -56,10 +56,12 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A value that is there.
     pub fn get(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
+    /// A table below this one.
     pub fn table(&self, key: &str) -> Result<Option<Self>, Mistake> {
         match self.get(key) {
             None => Ok(None),
@@ -96,6 +98,7 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A switch, off where there is none.
     pub fn boolean(&self, key: &str) -> Result<bool, Mistake> {
         match self.get(key) {
             None => Ok(false),
@@ -106,6 +109,7 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A number of any kind.
     pub fn number(&self, key: &str) -> Result<Option<f64>, Mistake> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let what = format!("expected a number, found {}", kind(value));

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::document::Document;
 use super::fields::{Fields, Mistake, count};
 use super::flavor::Flavor;
+use super::sets::Sets;
 use crate::admission::matching::Names;
 use crate::model::{Counted, Quota, Scope, quantity};
 
@@ -99,16 +99,14 @@ impl Limit {
 }
 
 /// The user's groups that some limit counts.
-pub fn counted_groups(document: &Document, groups: &[&str]) -> Vec<Arc<str>> {
-    let limits = &document.sets().limits;
-    let counting = || limits.iter().filter(|limit| limit.per == Per::Group);
+pub fn counted_groups(sets: &Sets, groups: &[&str]) -> Vec<Arc<str>> {
+    let counting = || sets.limits.iter().filter(|limit| limit.per == Per::Group);
     let counted = |group: &&str| counting().any(|limit| limit.groups_of(&[*group]).next().is_some());
     groups.iter().filter(|group| counted(group)).map(|group| Arc::from(*group)).collect()
 }
 
 /// The limits of a start, in the order in which they are told.
-pub fn quotas(document: &Document, flavor: Option<&Flavor>, person: &Person<'_>) -> Vec<Quota> {
-    let sets = document.sets();
+pub fn quotas(sets: &Sets, flavor: Option<&Flavor>, person: &Person<'_>) -> Vec<Quota> {
     let hub = Scope { hub: Some(person.hub.into()), ..Scope::default() };
     let user = Scope { user_id: Some(person.user_id), ..hub.clone() };
     let servers = |scope: Scope, limit: Option<i64>, source: &dyn Fn() -> String| {

@@ -32,6 +32,7 @@ fn hub_environment() -> Environment {
         ("BOTH", "hub"),
         ("ALL", "hub"),
         ("MULTI", "a\nb=c"),
+        ("GONE", "hub"),
     ];
     Environment(variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
 }
@@ -43,7 +44,8 @@ async fn layer_over_layer() {
     ));
     let mut launch = launch_of("a/b");
     launch.environment = hub_environment();
-    let options = json!({"environment": {"BOTH": "options", "ALL": "options", "N": 1, "LD_PRELOAD": "x", "PATH": "x"},
+    let options = json!({"environment": {"BOTH": "options", "ALL": "options", "N": 1, "LD_PRELOAD": "x", "PATH": "x",
+        "GONE": null, "OF_THE_SITE": null},
         "default_url": "/tree"});
     launch.options = options.as_object().unwrap().clone();
     let started = site.start(&launch).await.unwrap();

@@ -79,8 +79,10 @@ fn yaml<S: for<'de> DeserializeSeed<'de, Value = T>, T>(text: &str, seed: S) -> 
     serde_saphyr::with_deserializer_from_str_with_options(text, options, |yaml| seed.deserialize(yaml)).map_err(
         |error| {
             let at = error.location().map(|location| (location.line() as usize, location.column() as usize));
-            let what = error.to_string();
-            Fault { at, what }
+            let what = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
+            // It says where once more at the end.
+            let end = what.rfind(" at line ").unwrap_or(what.len());
+            Fault { at, what: what[..end].to_owned() }
         },
     )
 }
@@ -157,6 +159,10 @@ impl<'de> Visitor<'de> for Whole {
                 return Err(A::Error::custom(format!("the key {key:?} is there twice")));
             }
             let value = table.next_value_seed(Self)?;
+            // How TOML's parser hands over a date.
+            if key == "$__toml_private_datetime" {
+                return Ok(value);
+            }
             entries.insert(key, value);
         }
         Ok(entries.into())
@@ -176,10 +182,7 @@ impl<'de> DeserializeSeed<'de> for At<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        match self.0 {
-            [] => deserializer.deserialize_any(self),
-            _ => deserializer.deserialize_any(self),
-        }
+        deserializer.deserialize_any(self)
     }
 }
 

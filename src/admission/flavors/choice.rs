@@ -6,45 +6,63 @@ use serde_json::{Map, Value};
 
 use super::document::Document;
 use super::flavor::Flavor;
+use super::limits::{Person, counted_groups, quotas};
 use super::sets::{Set, Sets};
 use crate::model::{Counted, Quota, Scope};
 
 /// What a start of a flavor comes to.
-#[derive(Debug)]
-pub struct Chosen<'a> {
-    /// The set of the user or the hub.
-    pub set: &'a Set,
-    /// The flavor, if it is one of the set, or the sentence that refuses it; neither where an undefined one is allowed.
-    pub flavor: Result<Option<Arc<Flavor>>, String>,
-    /// The limit of undefined flavors.
-    pub quota: Option<Quota>,
+#[derive(Debug, Default)]
+pub struct Chosen {
+    /// The set of the user or the hub, if one fits.
+    pub set: Option<Arc<str>>,
+    /// The names of its flavors.
+    pub flavors: Vec<Arc<str>>,
+    /// The flavor, if it is one of them.
+    pub flavor: Option<Arc<Flavor>>,
+    /// The sentence that refuses it.
+    pub refusal: Option<String>,
+    /// The limits of the start, in the order in which they are told.
+    pub quotas: Vec<Quota>,
+    /// The user's groups that some limit counts.
+    pub groups: Vec<Arc<str>>,
 }
 
 /// Looks a flavor up for a hub and a user.
-pub fn check<'a>(
-    document: &'a Document,
-    hub: &str,
+pub fn choose(
+    document: &Document,
+    person: &Person<'_>,
     authentication: &Map<String, Value>,
     flavor: Option<&str>,
-) -> Chosen<'a> {
+) -> Chosen {
     let sets = document.sets();
-    let set = sets.choose(hub, authentication);
-    let chosen = |flavor, quota| Chosen { set, flavor, quota };
-    if let Some(found) = set.flavors.iter().find(|found| Some(&*found.name) == flavor) {
-        return chosen(Ok(Some(found.clone())), None);
+    let set = sets.choose(person.hub, authentication);
+    let found = set.flavors.iter().find(|found| Some(&*found.name) == flavor);
+    let undefined = if found.is_some() { Ok(None) } else { undefined(sets, set, person.hub, flavor) };
+    let (undefined, refusal) = match undefined {
+        Ok(quota) => (quota, None),
+        Err(sentence) => (None, Some(sentence)),
+    };
+    Chosen {
+        set: set.source.clone(),
+        flavors: set.flavors.iter().map(|flavor| flavor.name.clone()).collect(),
+        flavor: found.cloned(),
+        refusal,
+        quotas: undefined.into_iter().chain(quotas(sets, found.map(|flavor| &**flavor), person)).collect(),
+        groups: counted_groups(sets, person.groups),
     }
+}
+
+/// The limit of a flavor that is not in the set, if there is one, or the sentence that refuses it.
+fn undefined(sets: &Sets, set: &Set, hub: &str, flavor: Option<&str>) -> Result<Option<Quota>, String> {
     let is_defined = sets.all.flavors.iter().any(|defined| Some(&*defined.name) == flavor);
-    if set.forbidden || is_defined {
-        return chosen(Err(refusal(set, sets, flavor)), None);
-    }
     match undefined_max(sets, set, hub) {
-        Some((-1, _)) => chosen(Ok(None), None),
-        Some((limit @ 1.., source)) => {
+        Some((-1, _)) if !set.forbidden && !is_defined => Ok(None),
+        Some((limit @ 1.., source)) if !set.forbidden && !is_defined => {
             let scope =
                 Scope { hub: Some(hub.into()), flavor: Some(flavor.unwrap_or_default().into()), ..Scope::default() };
-            chosen(Ok(None), Some(Quota { scope, counted: Counted::Servers, limit, source: source.into() }))
+            Ok(Some(Quota { scope, counted: Counted::Servers, limit, source: source.into() }))
         }
-        _ => chosen(Err(refusal(set, sets, flavor)), None),
+        _ => Err(refusal(set, sets, flavor)),
     }
 }
 
