@@ -255,11 +255,17 @@ impl App {
             Box::pin(serve(self.admin.take().ok_or("it runs already")?, http::admin::router(outpost.clone())));
         let reconnect = self.reconnect();
         tokio::pin!(reconnect);
-        let mut connecting = true;
+        let (mut connecting, mut administrable) = (true, true);
         let result = loop {
             tokio::select! {
                 result = &mut api => break result.map_err(|error| format!("http.listen: {error}")),
-                result = &mut admin, if !self.shutdown.is_cancelled() => break result.map_err(|error| format!("http.admin_listen: {error}")),
+                result = &mut admin, if administrable => {
+                    administrable = false;
+                    // In the end it is hubs' requests that are waited for.
+                    if !self.shutdown.is_cancelled() {
+                        break result.map_err(|error| format!("http.admin_listen: {error}"));
+                    }
+                }
                 result = &mut reconnect, if connecting => match result {
                     Ok(()) => connecting = false,
                     Err(error) => break Err(error),

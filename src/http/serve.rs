@@ -82,7 +82,7 @@ impl Listener {
         grace: Duration,
     ) -> io::Result<()> {
         let handle = Handle::new();
-        let stopping = handle.clone();
+        let (stopping, ended) = (handle.clone(), handle.clone());
         let stop = async move {
             shutdown.cancelled().await;
             stopping.graceful_shutdown(Some(grace));
@@ -103,9 +103,12 @@ impl Listener {
                 }
             }
         };
-        tokio::select! {
+        let result = tokio::select! {
             result = serve => result,
             result = stop => result,
-        }
+        };
+        // A connection that came in the last moment may have been overlooked: it must not be answered by what has ended.
+        ended.shutdown();
+        result
     }
 }

@@ -267,6 +267,13 @@ impl Outpost {
         let (config, in_force) = (self.config.load(), self.definitions.load());
         let Ok(authentication) = normalised(&config, hub, authentication) else { return Map::new() };
         let selection = in_force.definitions.credits(hub, &authentication);
+        if selection.forbidden {
+            // What the Python service says instead of nothing.
+            return [("cap", 0), ("grant_value", 0), ("grant_interval", 86_400)]
+                .map(|(key, value)| (key.to_owned(), value.into()))
+                .into_iter()
+                .collect();
+        }
         selection.entries.iter().map(|entry| (entry.name.to_string(), Value::Object(Map::clone(&entry.raw)))).collect()
     }
 }

@@ -140,8 +140,10 @@ where
     if let Some(user_id) = scope.user_id {
         query.push(" AND user_id = ").push_bind(user_id);
     }
-    if let Some(flavor) = &scope.flavor {
-        query.push(" AND flavor = ").push_bind(flavor.to_string());
+    match scope.flavor.as_deref() {
+        None => {}
+        Some("") => drop(query.push(" AND flavor IS NULL")),
+        Some(flavor) => drop(query.push(" AND flavor = ").push_bind(flavor.to_owned())),
     }
     if let Some(group) = &scope.group {
         query.push(" AND uid IN (SELECT uid FROM server_groups WHERE name = ").push_bind(group.to_string()).push(")");
@@ -362,7 +364,7 @@ impl Waiting {
         let server = &self.server;
         scope.hub.as_ref().is_none_or(|hub| *hub == server.id.hub)
             && scope.user_id.is_none_or(|user_id| user_id == server.user_id)
-            && scope.flavor.as_ref().is_none_or(|flavor| server.flavor.as_ref() == Some(flavor))
+            && scope.flavor.as_deref().is_none_or(|flavor| server.flavor.as_deref().unwrap_or_default() == flavor)
             && scope.group.as_ref().is_none_or(|group| self.groups.contains(group))
     }
 }

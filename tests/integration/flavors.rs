@@ -6,6 +6,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::support::daemon::as_hub;
 use crate::support::server::{Reply, body};
 use crate::support::{FakeHub, Kind, TestDb, TestOutpost, eventually};
 
@@ -88,7 +89,7 @@ users:
     assert_eq!(of(json!({"name": "x-1", "groups": ["staff"]})).await, json!({}));
     assert_eq!(of(json!({"name": "other"})).await.as_object().unwrap().len(), 2);
     assert_eq!(of(json!({})).await.as_object().unwrap().len(), 2);
-    let other = site.outpost.request(Method::GET, "/flavors/").basic_auth("hub2", Some("two"));
+    let other = as_hub(site.outpost.request(Method::GET, "/flavors/"), "hub2", "two");
     let other = site.outpost.send(other).await.body;
     assert_eq!(other.as_object().unwrap().len(), 3, "no set fits: all of them, {other}");
     assert_eq!(other["ant"]["current"], 0, "each hub sees its own use");
@@ -107,14 +108,14 @@ max_per_user: 3
         assert_eq!(site.start(NO_HUB, name, 1, Some("gpu")).await.status, 200);
     }
     let own = sentence(&site.start(NO_HUB, "third", 1, Some("gpu")).await);
-    assert!(own.contains("2 of 2") && own.contains("One GPU") && own.contains("lab"), "{own}");
+    assert!(own.contains("at most 2 servers") && own.contains("One GPU") && own.contains("lab"), "{own}");
     assert!(own.contains("default server"), "{own}");
     assert_eq!(site.start(NO_HUB, "small", 1, Some("cpu")).await.status, 200);
     let all = sentence(&site.start(NO_HUB, "fourth", 1, Some("cpu")).await);
-    assert!(all.contains("3 of 3") && all.contains("small"), "{all}");
+    assert!(all.contains("at most 3 servers") && all.contains("small"), "{all}");
     assert_eq!(site.start(NO_HUB, "theirs", 2, Some("gpu")).await.status, 200);
     let full = sentence(&site.start(NO_HUB, "late", 3, Some("gpu")).await);
-    assert!(full.contains("3 of 3") && !full.contains("theirs") && !full.contains("lab"), "{full}");
+    assert!(full.contains("at most 3 servers") && !full.contains("theirs") && !full.contains("lab"), "{full}");
     let unknown = sentence(&site.start(NO_HUB, "odd", 3, Some("<b>")).await);
     assert!(unknown.contains("<b>") && unknown.contains("One GPU"), "{unknown}");
     sentence(&site.start(NO_HUB, "none", 3, None).await);
@@ -159,7 +160,7 @@ async fn starts_wait_their_turn() {
         })
         .await;
     };
-    told("second", "number 1").await;
+    told("second", "the next to start").await;
     told("fourth", "number 3").await;
     // One that cannot wait does not pass those who do.
     let sync = site.start(&hub.api(), "sync", 5, Some("gpu")).await;
@@ -172,7 +173,7 @@ async fn starts_wait_their_turn() {
         (site.phase("second").await["start_pending"] == false).then_some(())
     })
     .await;
-    told("second", "is being started").await;
+    told("second", "A place is free").await;
     assert_eq!(site.phase("fourth").await["start_pending"], true);
 
     // The queue survives a restart, and so does what is free in it.

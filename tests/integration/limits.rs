@@ -115,6 +115,10 @@ async fn each_scope_counts_its_own_servers(#[case] kind: Kind) {
     ];
     let (_, claimed) = bench.one(1, &quotas, false).await;
     assert_eq!(used(&claimed), [2, 3, 3, 3000, 2 << 30, 3, 1, 0]);
+    let without = Server { flavor: None, ..server(&bench.clock, "h1", 1, "") };
+    assert_eq!(bench.claim(&without, &none, &["physics"], false).await, Claimed::Starting);
+    let (_, nameless) = bench.one(1, &[zero(scope(Some("h1"), None, None, Some("")), Counted::Servers)], false).await;
+    assert_eq!(used(&nameless), [1], "those without a flavor");
     let Claimed::Full(full) = claimed else { unreachable!() };
     assert_eq!(full.own.len(), 2, "the user's own servers on that hub: {full:?}");
 }

@@ -125,3 +125,16 @@ async fn a_slow_body_is_given_up() {
     stream.read_exact(&mut answer).await.unwrap();
     assert_eq!(answer, b"HTTP/1.1 408");
 }
+
+/// A hub keeps its connections: they must lead to whoever runs next, not to one that has ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_answers_after_the_end() {
+    for _ in 0..15 {
+        let outpost = TestOutpost::start("").await;
+        let client = crate::support::server::client();
+        let url = format!("{}/ping", outpost.url);
+        assert!(client.get(&url).send().await.unwrap().text().await.is_ok());
+        outpost.stop().await;
+        assert!(client.get(&url).send().await.is_err(), "the connection is still there");
+    }
+}

@@ -71,8 +71,9 @@ impl Site {
             std::fs::write(&key, KEY).unwrap();
             let flavors = daemon.dir().join("flavors.yaml");
             std::fs::write(&flavors, LIMITS).unwrap();
+            let hubs = HUBS.map(|(name, _)| format!("[hubs.{name}]\nconcurrent_starts = 1000\n")).concat();
             daemon.configure(&format!(
-                "[log]\nlevel = 'error'\n[store]\nkeys = [{{ file = '{}' }}]\n[flavors]\nfile = '{}'\n\
+                "{hubs}[log]\nlevel = 'error'\n[store]\nkeys = [{{ file = '{}' }}]\n[flavors]\nfile = '{}'\n\
                  [spawners.memory]\ntype = 'memory'\nstart_delay = '5ms'\n",
                 key.display(),
                 flavors.display()
@@ -143,7 +144,7 @@ async fn limits_hold_whatever_comes_at_once(#[case] kind: Kind) {
             200 | 202 => started.push(at),
             419 => {
                 let sentence = reply.body["args"][0].as_str().unwrap();
-                assert!(sentence.contains(" of "), "{sentence}");
+                assert!(sentence.contains("at most"), "{sentence}");
                 assert_eq!(reply.body["class"], "StartRefused");
             }
             _ => panic!("{reply:?}"),
