@@ -74,10 +74,14 @@ impl Admin<'_> {
         let result = change.await;
         match &result {
             Ok(_) => {
-                tracing::info!(actor = %self.actor, action, subject = ?subject, %detail, "an administrator's change")
+                tracing::info!(actor = %self.actor, action, subject = ?subject, detail = ?detail.to_string(), "an administrator's change")
             }
             Err(Error::Failed(crate::error::Error::Unavailable { .. })) => {}
-            Err(_) => self.store.take_back(&deed).await?,
+            Err(_) => {
+                if let Err(error) = self.store.take_back(&deed).await {
+                    tracing::error!(deed = %deed, cause = error.cause(), "the audit table names a change that was not made");
+                }
+            }
         }
         result
     }
