@@ -51,7 +51,7 @@ pub struct Scope {
     pub user_id: Option<i64>,
     /// Of users in this group.
     pub group: Option<Arc<str>>,
-    /// With this flavor; empty: without one.
+    /// With this flavor; an empty name stands for servers without one.
     pub flavor: Option<Arc<str>>,
 }
 

@@ -118,7 +118,7 @@ if testing:
     add_service(
         "tests",
         env["HUB_TESTS_TOKEN"],
-        ["admin:users", "admin:servers", "access:servers", "read:hub", "shutdown"]
+        ["admin:users", "admin:servers", "access:servers", "tokens", "read:hub", "shutdown"]
         + list(outpost_scopes),
     )
 
@@ -164,6 +164,9 @@ def switch(name):
     return lambda spawner: bool(options(spawner).get(name, default))
 
 
+given_ports = set()
+
+
 def custom_port(spawner, user_options):
     """A free port for a server, outside of the range that this machine gives to its own connections.
 
@@ -171,8 +174,11 @@ def custom_port(spawner, user_options):
     """
     while True:
         port = random.randint(23000, 31999)
+        if port in given_ports:
+            continue
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) != 0:
+                given_ports.add(port)
                 # Kept, as the plugin keeps a port of its own choice: it asks again and again.
                 spawner.custom_port = port
                 return port
@@ -181,6 +187,8 @@ def custom_port(spawner, user_options):
 c.OutpostSpawner.custom_port = custom_port
 c.OutpostSpawner.request_url = lambda spawner, user_options: outpost(spawner)["url"]
 c.OutpostSpawner.request_headers = request_headers
+# A start that waits for its turn is not up for a while, and many at once take their time.
+c.Spawner.http_timeout = 180
 # Tornado's 20 seconds are short for a synchronous start on a machine that compiles at the same time.
 c.OutpostSpawner.request_kwargs = {"connect_timeout": 10, "request_timeout": 60}
 if env.get("OUTPOST_CA"):

@@ -26,6 +26,13 @@ impl Site {
         }
     }
 
+    /// Flavors, in force from the next start on.
+    fn with_flavors(&mut self, yaml: &str) {
+        let file = self.dir.path().join("flavors.yaml");
+        std::fs::write(&file, yaml).unwrap();
+        self.toml = format!("[flavors]\nfile = '{}'\nwarn_before = '1s'\n{}", file.display(), self.toml);
+    }
+
     fn of_hub(&mut self, hub: &RealHub) {
         let singleuser = hub.bin.join("jupyterhub-singleuser");
         self.toml = format!(
@@ -184,5 +191,71 @@ async fn a_real_hub_with_internal_ssl_reaches_its_servers() {
     hub.stop_server("alice", "").await;
     assert!(site.records().is_empty());
     assert_eq!(std::fs::read_dir(site.dir.path().join("certs")).map_or(0, Iterator::count), 0);
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_hub_shows_flavors_limits_and_the_queue() {
+    let mut site = Site::new().await;
+    let Some(hub) = RealHub::start(site.port, false).await else { return };
+    site.of_hub(&hub);
+    site.with_flavors(
+        "flavors:\n  gpu: {max: 1, display_name: One GPU}\n  turn: {max: 1, queue: true}\n  short: {runtime: {seconds: 15}}\n",
+    );
+    site.toml = site.toml.replace("allow = 'all'", "allow = { default_url = ['/lab', '/tree*'] }");
+    let outpost = site.start().await;
+    for user in ["alice", "bob"] {
+        hub.add_user(user).await;
+    }
+    let token = hub.token_of("alice").await;
+    let use_of = async |flavor: &str| hub.flavors(&token).await["outpost"][flavor]["current"].clone();
+
+    // Flavors are pushed, with their use.
+    hub.start_server("alice", "gpu", &json!({"flavor": "gpu"})).await;
+    hub.wait_until_ready("alice", "gpu").await;
+    eventually("the hub knows what is used", || async { (use_of("gpu").await == json!(1)).then_some(()) }).await;
+    assert_eq!(hub.flavors(&token).await["outpost"]["turn"], json!({"max": 1, "queue": true, "current": 0}));
+
+    // A full flavor, and an option that is not allowed: the spawn page says so, however the start was asked for.
+    for start_async in [false, true] {
+        let name = format!("full{start_async}");
+        hub.start_server("bob", &name, &json!({"flavor": "gpu", "start_async": start_async})).await;
+        let page = hub.progress("bob", &name).await;
+        assert!(page.contains("One GPU") && page.contains("at most 1 server"), "{page}");
+        hub.wait_until_stopped("bob", &name).await;
+    }
+    let misc = json!({"default_url": "/terminals"});
+    hub.start_server("bob", "refused", &json!({"flavor": "short", "misc": misc})).await;
+    let page = hub.progress("bob", "refused").await;
+    assert!(page.contains("default_url") && page.contains("/terminals") && page.contains("/lab"), "{page}");
+    hub.wait_until_stopped("bob", "refused").await;
+
+    // A start that waits begins when a place becomes free; its user sees the queue meanwhile.
+    hub.start_server("alice", "turn", &json!({"flavor": "turn"})).await;
+    hub.wait_until_ready("alice", "turn").await;
+    hub.start_server("bob", "turn", &json!({"flavor": "turn", "start_async": true})).await;
+    let (page, ()) = tokio::join!(hub.progress("bob", "turn"), async {
+        eventually("it waits", || async {
+            (outpost.outpost.view.in_phase(outpost::model::Phase::Queued).len() == 1).then_some(())
+        })
+        .await;
+        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        hub.stop_server("alice", "turn").await;
+    });
+    assert!(page.contains("the next to start") && page.contains("A place is free"), "{page}");
+    hub.wait_until_ready("bob", "turn").await;
+    eventually("it is reachable", || async { hub.reachable("bob", "turn").await.then_some(()) }).await;
+
+    // A run time ends: the hub notices.
+    hub.start_server("bob", "short", &json!({"flavor": "short"})).await;
+    hub.wait_until_ready("bob", "short").await;
+    hub.wait_until_stopped("bob", "short").await;
+    let ended = outpost.outpost.store.history(20).await.unwrap();
+    assert!(ended.iter().any(|ended| ended.name == "short" && ended.outcome == "expired"), "{ended:?}");
+    eventually("the hub knows that all is free", || async { (use_of("short").await == json!(0)).then_some(()) }).await;
+
+    hub.stop_server("bob", "turn").await;
+    hub.stop_server("alice", "gpu").await;
+    eventually("nothing is left", || async { outpost.view_is_empty().then_some(()) }).await;
     hub.stop().await;
 }

@@ -65,7 +65,7 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
 
     async fn from_request(request: Request, outpost: &App) -> Result<Self, Problem> {
         let Text { text, yaml: false } = request.extract_with_state(outpost).await? else {
-            return Err(not_supported("application/json"));
+            return Err(not_supported());
         };
         serde_json::from_str(&text).map(Self).map_err(|error| Problem::invalid(format!("The body: {error}.")))
     }
@@ -88,7 +88,7 @@ impl FromRequest<App> for Text {
         let yaml = match kind.as_deref() {
             None | Some("application/json") => false,
             Some("application/yaml" | "application/x-yaml" | "text/yaml") => true,
-            Some(_) => return Err(not_supported("application/json")),
+            Some(_) => return Err(not_supported()),
         };
         let bytes = body::read(request.into_body(), outpost).await;
         let bytes = bytes.map_err(|(status, detail)| Problem::new(status, detail))?;
@@ -101,8 +101,9 @@ impl FromRequest<App> for Text {
     }
 }
 
-fn not_supported(kind: &str) -> Problem {
-    let detail = format!("The body has to be {kind}, and Content-Type has to say so.");
+fn not_supported() -> Problem {
+    let detail = "The body has to be application/json (or application/yaml where a document of flavors or credits is \
+        expected), and Content-Type has to say so.";
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
 }
 

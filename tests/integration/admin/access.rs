@@ -90,7 +90,7 @@ async fn mistakes_are_problem_details() {
     assert_snapshot!(problem(&method, 405), @"This path does not know this method.");
     assert_eq!(method.headers["allow"], "GET,HEAD,POST");
     let kind = send(request(Method::POST, "/hubs").header("content-type", "text/plain").body("{}")).await;
-    assert_snapshot!(problem(&kind, 415), @"The body has to be application/json, and Content-Type has to say so.");
+    assert_snapshot!(problem(&kind, 415), @"The body has to be application/json (or application/yaml where a document of flavors or credits is expected), and Content-Type has to say so.");
     let large = send(request(Method::POST, "/hubs").json(&json!({ "name": "x".repeat(2000) }))).await;
     assert_snapshot!(problem(&large, 413), @"The body of a request may have at most 1024 bytes");
     let syntax = send(request(Method::POST, "/hubs").header("content-type", "application/json").body("{")).await;

@@ -142,6 +142,20 @@ impl RealHub {
         body["servers"][name].clone()
     }
 
+    /// A token of a user.
+    pub async fn token_of(&self, user: &str) -> String {
+        let (status, body) = self.json(Method::POST, &format!("/hub/api/users/{user}/tokens"), None).await;
+        assert_eq!(status, 201, "{body}");
+        body["token"].as_str().unwrap().to_owned()
+    }
+
+    /// The flavors of all Outposts, as the hub shows them to a user with this token.
+    pub async fn flavors(&self, token: &str) -> Value {
+        let request = self.client.get(format!("{}/hub/api/outpostflavors", self.url));
+        let reply = request.header("Authorization", format!("token {token}")).send().await.unwrap();
+        reply.json().await.unwrap()
+    }
+
     pub async fn wait_until_ready(&self, user: &str, name: &str) {
         within(PATIENCE, &format!("{user}/{name} is ready"), || async {
             (self.server(user, name).await["ready"] == json!(true)).then_some(())
