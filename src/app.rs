@@ -25,7 +25,7 @@ use crate::http::{Listener, Tls};
 use crate::hub::Hubs;
 use crate::metrics::Metrics;
 use crate::model::Uid;
-use crate::outpost::Outpost;
+use crate::outpost::{Outpost, ReloadRequest, Reloads};
 use crate::spawner::{Changes, Registry, Spawner, SpawnerSettings, memory, process};
 use crate::store::{Ring, Store};
 use crate::telemetry::Level;
@@ -68,6 +68,7 @@ pub struct App {
     admin: Option<Listener>,
     tls: Option<Tls>,
     changes: mpsc::UnboundedReceiver<Uid>,
+    reload_requests: mpsc::Receiver<ReloadRequest>,
     context: process::Context,
     _state_dir: StateDir,
 }
@@ -115,6 +116,7 @@ impl App {
         let metrics = Arc::new(Metrics::default());
         let store = open_store(&config, &options.environment, &state_dir, metrics.clone())?;
         let (changes, changed) = Changes::channel();
+        let (reloads, reload_requests) = Reloads::channel();
         let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
         let context = process::Context {
             state_dir: state_dir.path().to_owned(),
@@ -150,6 +152,7 @@ impl App {
             instance: context.instance.as_str().into(),
             loaded: watch::Sender::new(false),
             refreshed: AtomicI64::new(0),
+            reloads,
             tracker,
             abort: CancellationToken::new(),
         });
@@ -161,6 +164,7 @@ impl App {
             admin: Some(admin),
             tls,
             changes: changed,
+            reload_requests,
             context,
             _state_dir: state_dir,
         })
@@ -239,6 +243,7 @@ impl App {
             self.options.clone(),
             self.context.clone(),
             self.tls.clone(),
+            std::mem::replace(&mut self.reload_requests, mpsc::channel(1).1),
             self.shutdown.clone(),
         ));
 

@@ -1,10 +1,14 @@
 //! The command line.
 
+mod definitions;
+mod explain;
 mod hub;
 mod keys;
 mod output;
 mod serve;
 mod service;
+mod token;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,10 +16,13 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
+use crate::admin::{self, Admin};
+use crate::admission::Kind;
 use crate::app::{StateDir, open_store};
 use crate::config::{Config, Environment};
 use crate::error::Error;
 use crate::metrics::Metrics;
+use crate::model::Actor;
 use crate::store::Store;
 
 /// Something did not work.
@@ -56,10 +63,23 @@ enum Command {
     /// Servers that exist, whichever hub started them.
     #[command(subcommand)]
     Service(service::Command),
+    /// Flavors: which there are, who has which, what they limit.
+    #[command(subcommand)]
+    Flavors(definitions::Command),
+    /// Credits, that are shown to users on their hub.
+    #[command(subcommand)]
+    Credits(definitions::Command),
+    /// Show what servers used, for accounting.
+    Usage(usage::Usage),
+    /// Say how a request of a hub would be decided, and why. Ends with 0 if it is allowed and with 1 if it is refused.
+    Explain(Box<explain::Explain>),
+    /// Tokens of the admin API.
+    #[command(subcommand)]
+    Token(token::Command),
     /// Keys that encrypt what is stored.
     #[command(subcommand)]
     Keys(keys::Command),
-    /// Print the OpenAPI document of the hubs' API.
+    /// Print the OpenAPI document of the hubs' API and of the admin API.
     Openapi,
 }
 
@@ -69,6 +89,16 @@ struct Failure(u8, String);
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self(FAILED, error.cause().map_or_else(|| error.to_string(), str::to_owned))
+    }
+}
+
+impl From<admin::Error> for Failure {
+    fn from(error: admin::Error) -> Self {
+        match error {
+            admin::Error::Failed(error) => error.into(),
+            admin::Error::Invalid(text) => Self(BAD_CONFIGURATION, text),
+            error => Self(FAILED, error.to_string()),
+        }
     }
 }
 
@@ -127,6 +157,11 @@ async fn run(arguments: Arguments) -> Outcome {
         }
         Command::Hub(command) => hub::run(&context, command).await,
         Command::Service(command) => service::run(&context, command).await,
+        Command::Flavors(command) => definitions::run(&context, Kind::Flavors, command).await,
+        Command::Credits(command) => definitions::run(&context, Kind::Credits, command).await,
+        Command::Usage(arguments) => usage::run(&context, arguments).await,
+        Command::Explain(arguments) => explain::run(&context, *arguments).await,
+        Command::Token(command) => token::run(&context, command).await,
         Command::Keys(command) => keys::run(&context, command).await,
         Command::Openapi => Ok(()),
     }
@@ -160,15 +195,26 @@ impl Context {
 
     /// The database of an Outpost that has run before: a command that only looks makes nothing.
     async fn existing_store(&self) -> Result<Store, Failure> {
-        let state_dir = self.config.state_dir(&self.environment)?;
-        if !state_dir.is_dir() {
+        if !self.has_run()? {
             let text = format!(
                 "there is no state directory {}: no Outpost has run here with this configuration and environment",
-                state_dir.display()
+                self.config.state_dir(&self.environment)?.display()
             );
             return Err(Failure(FAILED, text));
         }
         self.store().await
+    }
+
+    /// Whether an Outpost has run with this configuration and environment.
+    fn has_run(&self) -> Result<bool, Failure> {
+        Ok(self.config.state_dir(&self.environment)?.is_dir())
+    }
+
+    /// Whoever runs the command, at work.
+    fn admin<'a>(&'a self, store: &'a Store) -> Admin<'a> {
+        let id = nix::unistd::getuid();
+        let user = nix::unistd::User::from_uid(id).ok().flatten().map_or_else(|| id.to_string(), |user| user.name);
+        Admin { store, config: &self.config, actor: Actor::Cli(user.into()) }
     }
 
     /// Says on which Outpost a command works: another environment can mean another one.

@@ -36,7 +36,8 @@ use crate::outpost::Outpost;
 pub struct Settings {
     /// Where hubs reach the API. Default: loopback, port 8080.
     pub listen: SocketAddr,
-    /// Where `/healthz`, `/readyz` and `/metrics` are. Default: loopback, port 8081.
+    /// Where `/healthz`, `/readyz`, `/metrics` and the admin API are. Default: loopback, port 8081. It speaks no TLS: a
+    /// proxy has to, where tokens of the admin API would cross a network.
     pub admin_listen: SocketAddr,
     /// A path that every URL is reachable below as well, for example `/outpost`.
     pub base_path: String,

@@ -15,10 +15,12 @@
 //! | [`hub`] | the client of one JupyterHub |
 //! | [`auth`], [`admission`] | decisions |
 //! | [`outpost`] | the use cases, the only place that orders effects |
+//! | [`admin`] | what administrators do, by the admin API and by the command line |
 //! | [`tasks`] | background work, one idempotent pass each |
 //! | [`http`], [`telemetry`] | the edges |
 //! | [`config`], [`app`], [`cli`] | the composition |
 
+pub mod admin;
 pub mod admission;
 pub mod app;
 pub mod auth;

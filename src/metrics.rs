@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 /// Labels of an HTTP request: its route's pattern and its answer.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct RequestLabels {
-    /// `GET`, `POST` or `DELETE`.
+    /// `GET`, `POST`, `PUT`, `DELETE` or `other`.
     pub method: &'static str,
     /// The route's pattern, for example `/services/{name}/{start_id}`.
     pub route: &'static str,
@@ -61,7 +61,7 @@ pub struct StoreLabels {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Requests of hubs.
+    /// Requests of hubs and of administrators.
     pub requests: Family<RequestLabels, Counter>,
     /// Starts by outcome.
     pub starts: Family<StartLabels, Counter>,
@@ -111,7 +111,11 @@ impl Default for Metrics {
             configuration_stale: Gauge::default(),
             registry: Registry::default(),
         };
-        registry.register("requests", "Requests of hubs, by route and status", metrics.requests.clone());
+        registry.register(
+            "requests",
+            "Requests of hubs and of administrators, by route and status",
+            metrics.requests.clone(),
+        );
         registry.register("starts", "Starts, by backend and outcome", metrics.starts.clone());
         registry.register("start_duration_seconds", "How long starts took", metrics.start_duration.clone());
         registry.register("refusals", "Starts that were refused, by hub and reason", metrics.refusals.clone());

@@ -1,13 +1,17 @@
 //! The words that the rest of the crate speaks. Values only: nothing in here does any I/O.
 
+mod actor;
 mod launch;
 mod quota;
 mod request;
 mod resources;
 mod server;
+mod usage;
 
+pub use actor::Actor;
 pub use launch::{AuthState, Certificates, Handle, Launch, Template, TemplateContext, path_segment};
 pub use quota::{Counted, Need, Quota, Scope};
 pub use request::{Environment, StartRequest, StoredRequest};
 pub use resources::{PLACEMENT, RESOURCES, Resources, check_resource, quantity};
 pub use server::{Exit, Phase, Server, ServerId, Uid};
+pub use usage::{Run, Usage, UsageFilter};

@@ -9,6 +9,7 @@ mod drive;
 mod lifetime;
 mod queue;
 mod recover;
+mod site;
 mod start;
 mod stop;
 mod view;
@@ -27,6 +28,7 @@ pub use self::definitions::{
     Changed, InForce, Settings as FlavorSettings, change, format_of, in_force, read_file, stored,
 };
 pub use self::queue::Queue;
+pub use self::site::{ReloadRequest, Reloaded, Reloads};
 pub use self::stop::Stopped;
 pub use self::view::{Entry, Place, State, View};
 use crate::auth::Auth;
@@ -71,6 +73,8 @@ pub struct Outpost {
     pub loaded: watch::Sender<bool>,
     /// When rows that others moved were last read, in microseconds.
     pub refreshed: AtomicI64,
+    /// Where the configuration file is asked to be read.
+    pub reloads: Reloads,
     /// All background work, so that an end can wait for it.
     pub tracker: TaskTracker,
     /// Ends what is still running when the time for a gentle end is over.

@@ -240,6 +240,24 @@ impl SpawnerSettings {
         }
     }
 
+    /// The options of this kind of backend.
+    #[must_use]
+    pub const fn options(&self) -> OptionTable {
+        match self {
+            Self::Process(_) => process::OPTIONS,
+            Self::Memory(_) => memory::OPTIONS,
+        }
+    }
+
+    /// The site's own settings of resource options.
+    #[must_use]
+    pub fn resources(&self) -> Map<String, Value> {
+        match self {
+            Self::Process(settings) => settings.resources(),
+            Self::Memory(_) => Map::new(),
+        }
+    }
+
     fn change_of_kind(&self, before: &str) -> String {
         format!(
             "the type of a backend cannot change from `{before}` to `{}` while Outpost runs; restart Outpost",

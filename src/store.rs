@@ -4,6 +4,7 @@
 //! (another Outpost, the command line) moved it, which is no error.
 
 mod admission;
+mod audit;
 mod batch;
 mod definitions;
 mod history;
@@ -11,7 +12,10 @@ mod hubs;
 mod lifetime;
 mod ring;
 mod rotation;
+mod search;
 mod servers;
+mod tokens;
+mod usage;
 
 use std::path::Path;
 use std::str::FromStr;
@@ -25,12 +29,15 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{Database, Pool, Postgres, Sqlite, Transaction};
 
 pub use self::admission::{Claim, Claimed, Full, Turn, Waiting, end_of};
+pub use self::audit::Deed;
 use self::batch::Batch;
 pub use self::definitions::{NewVersion, Version};
 pub use self::history::{Ended, Outcome};
 pub use self::hubs::{HubRow, PasswordRow, Source};
 pub use self::ring::Ring;
+pub use self::search::{PastServer, Search};
 pub use self::servers::Advance;
+pub use self::tokens::TokenRow;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
@@ -295,6 +302,12 @@ impl Store {
             on!(&self.db, |pool| Ok(sqlx::query_scalar(SQL).bind(since).fetch_all(pool).await?))
         })
         .await
+    }
+
+    /// The clock that its rows are written by.
+    #[must_use]
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Whether the database is shared by machines (PostgreSQL) or belongs to this one (SQLite).

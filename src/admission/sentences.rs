@@ -92,7 +92,8 @@ fn named(own: &[OwnServer<'_>], flavor: Option<&str>) -> String {
 }
 
 /// An amount in units that people know.
-pub(super) fn amount(counted: Counted, amount: i64) -> String {
+#[must_use]
+pub fn amount(counted: Counted, amount: i64) -> String {
     const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let plural = |number: String, one: &str| {
         let end = if number == "1" { "" } else { "s" };

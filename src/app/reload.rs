@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Options, build_spawner, credentials};
 use crate::config::Config;
 use crate::http::Tls;
-use crate::outpost::Outpost;
+use crate::outpost::{Outpost, ReloadRequest, Reloaded};
 use crate::spawner::process;
 
 const PERIOD: Duration = Duration::from_secs(2);
@@ -28,6 +29,7 @@ pub(super) async fn watch(
     options: Options,
     context: process::Context,
     tls: Option<Tls>,
+    mut requests: mpsc::Receiver<ReloadRequest>,
     shutdown: CancellationToken,
 ) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
@@ -40,9 +42,14 @@ pub(super) async fn watch(
     };
     let (mut seen, mut read) = (look(), look());
     loop {
+        let mut request = None;
         let asked = tokio::select! {
             () = shutdown.cancelled() => return,
             _ = hangup.recv() => true,
+            Some(answer) = requests.recv() => {
+                request = Some(answer);
+                true
+            }
             () = tokio::time::sleep(PERIOD) => false,
         };
         // What changed since the last look may still be being written: it is read when it has stayed the same once.
@@ -68,8 +75,9 @@ pub(super) async fn watch(
             }
         }
         if asked || file_changed {
-            match reload(&outpost, &options, &context).await {
-                Ok(()) => {
+            let result = reload(&outpost, &options, &context).await;
+            match &result {
+                Ok(_) => {
                     outpost.metrics.configuration_stale.set(0);
                     tracing::info!("the configuration was read anew");
                 }
@@ -82,11 +90,14 @@ pub(super) async fn watch(
                     tracing::error!(mistake, "the configuration has a mistake; the last good one stays in force");
                 }
             }
+            if let Some(request) = request {
+                let _ = request.send(result);
+            }
         }
     }
 }
 
-async fn reload(outpost: &Arc<Outpost>, options: &Options, context: &process::Context) -> Result<(), String> {
+async fn reload(outpost: &Arc<Outpost>, options: &Options, context: &process::Context) -> Result<Reloaded, String> {
     if let Some(path) = options.path.as_deref()
         && std::fs::metadata(path).is_ok_and(|file| file.len() == 0)
     {
@@ -94,16 +105,9 @@ async fn reload(outpost: &Arc<Outpost>, options: &Options, context: &process::Co
     }
     let new = Config::load(options.path.as_deref(), &options.environment)?;
     let old = outpost.config.load_full();
-    for (key, changed) in [
-        ("http", new.http != old.http),
-        ("store", new.store != old.store),
-        ("tasks", new.tasks != old.tasks),
-        ("state_dir", new.state_dir != old.state_dir),
-        ("log.format", new.log.format != old.log.format),
-    ] {
-        if changed {
-            tracing::warn!(key, "this change of the configuration takes effect when Outpost is restarted");
-        }
+    let reloaded = differences(&old, &new);
+    for key in &reloaded.at_restart {
+        tracing::warn!(key, "this change of the configuration takes effect when Outpost is restarted");
     }
     let config = Config { http: old.http.clone(), store: old.store.clone(), tasks: old.tasks.clone(), ..new };
     if let Err(mistake) = apply(outpost, options, context, &old, &config).await {
@@ -118,7 +122,29 @@ async fn reload(outpost: &Arc<Outpost>, options: &Options, context: &process::Co
         level.set(&config.log)?;
     }
     outpost.config.store(Arc::new(config));
-    Ok(())
+    Ok(reloaded)
+}
+
+fn differences(old: &Config, new: &Config) -> Reloaded {
+    let names =
+        |keys: &[(&str, bool)]| keys.iter().filter(|(_, changed)| *changed).map(|(key, _)| (*key).to_owned()).collect();
+    Reloaded {
+        changed: names(&[
+            ("spawner", new.spawner != old.spawner),
+            ("log.level", new.log.level != old.log.level),
+            ("hubs", new.hubs != old.hubs),
+            ("spawners", new.spawners != old.spawners),
+            ("overrides", new.overrides != old.overrides),
+            ("flavors", new.flavors != old.flavors),
+        ]),
+        at_restart: names(&[
+            ("http", new.http != old.http),
+            ("store", new.store != old.store),
+            ("tasks", new.tasks != old.tasks),
+            ("state_dir", new.state_dir != old.state_dir),
+            ("log.format", new.log.format != old.log.format),
+        ]),
+    }
 }
 
 async fn apply(

@@ -1,12 +1,13 @@
 //! `outpost hub …`
 
 use clap::Subcommand;
+use secrecy::ExposeSecret as _;
 use serde_json::json;
 
 use super::output::{json, table};
-use super::{Context, FAILED, Failure, Outcome};
-use crate::auth::{generate_password, hash_password};
-use crate::store::{Source, Store};
+use super::{Context, Outcome};
+use crate::admin::{Credential, hubs};
+use crate::store::Store;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -50,69 +51,41 @@ pub(super) async fn run(context: &Context, command: Command) -> Outcome {
         Command::Add { .. } => context.store().await?,
         _ => context.existing_store().await?,
     };
+    let admin = context.admin(&store);
     match command {
-        Command::Add { name, json } => add(context, &store, &name, json).await,
+        Command::Add { name, json } => print_credential(context, &admin.add_hub(&name).await?, json),
         Command::List { json } => list(&store, json).await,
         Command::Rotate { name, now, json } => {
-            known(&store, &name).await?;
-            let password = new_password(&store, &name, if now { 1 } else { 2 }).await?;
+            let credential = admin.rotate_hub(&name, now).await?;
             if !now {
                 eprintln!("The password before stays valid until the next rotation.");
             }
-            let others = store
-                .passwords()
-                .await?
-                .iter()
-                .filter(|row| row.hub == name && row.source != Source::Cli.as_str())
-                .count();
-            if others > 0 {
+            if credential.others > 0 {
                 eprintln!(
-                    "Passwords of this hub in the configuration or in the variable `passwords` stay valid ({others}); take them \
-                     out there."
+                    "Passwords of this hub in the configuration or in the variable `passwords` stay valid ({}); take them \
+                     out there.",
+                    credential.others
                 );
             }
-            print_credential(context, &name, &password, json)
+            print_credential(context, &credential, json)
         }
         Command::Remove { name, only_api_url: true } => {
-            known(&store, &name).await?;
-            store.unpin_api_url(&name).await?;
+            admin.forget_api_url(&name).await?;
             println!(
                 "The API of hub {name:?} is taken from its next start. A running Outpost notices when it is restarted."
             );
             Ok(())
         }
-        Command::Remove { name, only_api_url: false } => remove(context, &store, &name).await,
+        Command::Remove { name, only_api_url: false } => {
+            admin.remove_hub(&name).await?;
+            println!("Hub {name:?} is removed; its passwords are not valid any more.");
+            Ok(())
+        }
     }
 }
 
-async fn add(context: &Context, store: &Store, name: &str, as_json: bool) -> Outcome {
-    crate::hub::check_name(name).map_err(|mistake| Failure(super::BAD_CONFIGURATION, mistake))?;
-    store.add_hub(name).await?;
-    if store.passwords().await?.iter().any(|row| row.hub == name) {
-        return Err(Failure(
-            FAILED,
-            format!("hub {name:?} has a password already; `outpost hub rotate` makes a new one"),
-        ));
-    }
-    let password = new_password(store, name, 2).await?;
-    print_credential(context, name, &password, as_json)
-}
-
-async fn new_password(store: &Store, name: &str, keep: usize) -> Result<String, Failure> {
-    let password = generate_password();
-    let hash = tokio::task::block_in_place(|| hash_password(&password))?;
-    store.add_password(name, Source::Cli, &hash, keep).await?;
-    Ok(password)
-}
-
-async fn known(store: &Store, name: &str) -> Outcome {
-    let known = store.hubs().await?.iter().any(|hub| hub.name == name);
-    known
-        .then_some(())
-        .ok_or_else(|| Failure(FAILED, format!("there is no hub {name:?}; `outpost hub list` shows those there are")))
-}
-
-fn print_credential(context: &Context, name: &str, password: &str, as_json: bool) -> Outcome {
+fn print_credential(context: &Context, credential: &Credential, as_json: bool) -> Outcome {
+    let (name, password) = (credential.hub.as_str(), credential.password.expose_secret());
     context.say_where();
     if as_json {
         return json(&json!({ "hub": name, "password": password }));
@@ -146,47 +119,19 @@ fn python_string(text: &str) -> String {
 }
 
 async fn list(store: &Store, as_json: bool) -> Outcome {
-    let (hubs, passwords, servers) = (store.hubs().await?, store.passwords().await?, store.servers().await?);
-    let rows = hubs.into_iter().map(|hub| {
-        let valid = passwords.iter().filter(|row| row.hub == hub.name).count();
-        let running = servers.iter().filter(|server| *server.id.hub == *hub.name).count();
-        (hub, valid, running)
-    });
+    let hubs = hubs(store).await?;
     if as_json {
-        let rows: Vec<_> = rows
-            .map(|(hub, valid, running)| json!({ "hub": hub.name, "passwords": valid, "servers": running, "api_url": hub.api_url }))
-            .collect();
-        return json(&rows);
+        return json(&hubs);
     }
-    let rows = rows.map(|(hub, valid, running)| {
-        vec![hub.name, valid.to_string(), running.to_string(), hub.api_url.unwrap_or_else(|| "-".to_owned())]
+    let rows = hubs.into_iter().map(|hub| {
+        let api_url = hub.api_url.unwrap_or_else(|| "-".to_owned());
+        vec![hub.hub, hub.passwords.to_string(), hub.servers.to_string(), api_url]
     });
     table(
         &["HUB", "PASSWORDS", "SERVERS", "API SEEN AT"],
         rows,
         "There are no hubs yet; `outpost hub add NAME` makes one.",
     );
-    Ok(())
-}
-
-async fn remove(context: &Context, store: &Store, name: &str) -> Outcome {
-    known(store, name).await?;
-    if context.config.hubs.contains_key(name) {
-        return Err(Failure(FAILED, format!("hub {name:?} is in the configuration; remove [hubs.{name}] there first")));
-    }
-    if store.passwords().await?.iter().any(|row| row.hub == name && row.source == Source::Env.as_str()) {
-        let text = format!(
-            "hub {name:?} is in the variables `usernames` and `passwords` of the daemon; take it out there first"
-        );
-        return Err(Failure(FAILED, text));
-    }
-    let servers = store.servers().await?.iter().filter(|server| *server.id.hub == *name).count();
-    if servers > 0 {
-        let text = format!("hub {name:?} has {servers} servers; stop them first: `outpost service stop --hub {name}`");
-        return Err(Failure(FAILED, text));
-    }
-    store.remove_hub(name).await?;
-    println!("Hub {name:?} is removed; its passwords are not valid any more.");
     Ok(())
 }
 

@@ -25,7 +25,10 @@ pub(super) async fn run(context: &Context, command: Command) -> Outcome {
     match command {
         Command::Generate => generate(),
         Command::Rotate => {
-            let changed = context.existing_store().await?.rotate_keys().await?;
+            let changed = {
+                let store = context.existing_store().await?;
+                context.admin(&store).rotate_keys().await?
+            };
             println!("{changed} servers were encrypted anew; all that is stored can be read with the first key alone.");
             Ok(())
         }

@@ -1,5 +1,6 @@
 //! Tables for people, JSON for programs.
 
+use chrono::{DateTime, Utc};
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
@@ -11,6 +12,11 @@ pub(super) fn json(value: &impl Serialize) -> Outcome {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure(FAILED, error.to_string()))?;
     println!("{text}");
     Ok(())
+}
+
+/// A time for people, UTC.
+pub(super) fn time(time: DateTime<Utc>) -> String {
+    time.format("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// Prints rows under a header, or `empty` if there are none. Texts may come from hubs: what could steer a terminal is

@@ -2,16 +2,21 @@
 
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::output::{json, printable, table};
+use super::output::{json, printable, table, time};
 use super::{BAD_CONFIGURATION, Context, FAILED, Failure, Outcome};
-use crate::model::{Server, Uid};
-use crate::store::Store;
+use crate::admin::{self, ServerSummary, Until, parse_length};
+use crate::model::{Server, Uid, UsageFilter};
+use crate::store::{Search, Store};
 
 /// How long `stop` waits for the daemon to end what it asked for.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How many servers that ended are shown.
+const LONGEST: i64 = 1000;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -29,6 +34,8 @@ pub(super) enum Command {
     },
     /// Stop servers and wait until they are gone. The running daemon does it, or the next one that is started.
     Stop(Stop),
+    /// Change when a server's time is over.
+    Extend(Extend),
 }
 
 #[derive(Args)]
@@ -47,12 +54,31 @@ pub(super) struct Stop {
     no_wait: bool,
 }
 
+#[derive(Args)]
+pub(super) struct Extend {
+    /// The server's id, as `outpost service list` shows it.
+    id: String,
+    /// So much longer than now agreed, for example 2h; than now, if that is over or there is no end.
+    #[arg(long, value_name = "LENGTH", value_parser = parse_length, required_unless_present_any = ["until", "no_end"])]
+    by: Option<TimeDelta>,
+    /// Until this time: 2026-12-01 (midnight, UTC) or 2026-12-01T12:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = UsageFilter::parse_time, conflicts_with = "by")]
+    until: Option<DateTime<Utc>>,
+    /// Without an end.
+    #[arg(long, conflicts_with_all = ["by", "until"])]
+    no_end: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 pub(super) async fn run(context: &Context, command: Command) -> Outcome {
     let store = context.existing_store().await?;
     match command {
-        Command::List { hub, ended: true, json } => ended(&store, hub.as_deref(), json).await,
+        Command::List { hub, ended: true, json } => ended(&store, hub, json).await,
         Command::List { hub, ended: false, json } => list(&store, hub.as_deref(), json).await,
-        Command::Stop(arguments) => stop(&store, arguments).await,
+        Command::Stop(arguments) => stop(context, &store, arguments).await,
+        Command::Extend(arguments) => extend(context, &store, arguments).await,
     }
 }
 
@@ -60,20 +86,7 @@ async fn list(store: &Store, hub: Option<&str>, as_json: bool) -> Outcome {
     let servers: Vec<Server> =
         store.servers().await?.into_iter().filter(|server| hub.is_none_or(|hub| *server.id.hub == *hub)).collect();
     if as_json {
-        let rows: Vec<_> = servers
-            .iter()
-            .map(|server| {
-                json!({
-                    "id": server.uid.as_str(), "hub": &*server.id.hub, "name": &*server.id.name, "start_id": &*server.id.start_id,
-                    "user": &*server.user, "user_id": server.user_id, "phase": server.phase.as_str(), "address": &*server.address,
-                    "spawner": &*server.handle.spawner, "flavor": server.flavor.as_deref(), "start_date": server.start_date,
-                    "end_date": server.end_date, "last_update": server.last_update,
-                    "exit_code": server.exit.as_ref().and_then(|exit| exit.code),
-                    "reason": server.exit.as_ref().map(|exit| exit.reason.as_str()),
-                })
-            })
-            .collect();
-        return json(&rows);
+        return json(&servers.iter().map(ServerSummary::from).collect::<Vec<_>>());
     }
     let rows = servers.iter().map(|server| {
         vec![
@@ -84,7 +97,7 @@ async fn list(store: &Store, hub: Option<&str>, as_json: bool) -> Outcome {
             server.phase.as_str().to_owned(),
             server.address.to_string(),
             server.handle.spawner.to_string(),
-            server.start_date.format("%Y-%m-%d %H:%M:%S").to_string(),
+            time(server.start_date),
         ]
     });
     table(
@@ -95,49 +108,52 @@ async fn list(store: &Store, hub: Option<&str>, as_json: bool) -> Outcome {
     Ok(())
 }
 
-async fn ended(store: &Store, hub: Option<&str>, as_json: bool) -> Outcome {
-    let rows: Vec<_> =
-        store.history(1000).await?.into_iter().filter(|row| hub.is_none_or(|hub| row.hub == hub)).collect();
+async fn ended(store: &Store, hub: Option<String>, as_json: bool) -> Outcome {
+    let servers = store.past_servers(&Search { hub, ..Search::default() }, None, LONGEST).await?;
     if as_json {
-        let rows: Vec<_> = rows
-            .iter()
-            .map(|row| {
-                json!({
-                    "id": row.uid, "hub": row.hub, "name": row.name, "start_id": row.start_id, "user": row.username,
-                    "outcome": row.outcome, "exit_code": row.exit_code, "reason": row.reason, "start_date": row.start_date,
-                    "ended_at": row.ended_at,
-                })
-            })
-            .collect();
-        return json(&rows);
+        return json(&servers);
     }
-    let rows = rows.into_iter().map(|row| {
-        vec![
-            row.uid,
-            row.hub,
-            row.username,
-            row.name,
-            row.outcome,
-            row.ended_at.format("%Y-%m-%d %H:%M:%S").to_string(),
-            row.reason.unwrap_or_default(),
-        ]
+    let rows = servers.into_iter().map(|server| {
+        let (outcome, reason) = (server.outcome.unwrap_or_default(), server.reason.unwrap_or_default());
+        vec![server.id, server.hub, server.user, server.name, outcome, time(server.ended_at), reason]
     });
     table(&["ID", "HUB", "USER", "NAME", "OUTCOME", "ENDED (UTC)", "REASON"], rows, "No server has ended yet.");
     Ok(())
 }
 
-async fn stop(store: &Store, arguments: Stop) -> Outcome {
+/// The server that an id of the command line means.
+fn find<'a>(servers: &'a [Server], id: &str) -> Result<&'a Server, Failure> {
+    let id = Uid::parse(id).ok_or_else(|| {
+        let text = format!("{:?} is no server id; `outpost service list` shows them", printable(id));
+        Failure(BAD_CONFIGURATION, text)
+    })?;
+    let server = servers.iter().find(|server| server.uid == id);
+    server.ok_or_else(|| Failure(FAILED, format!("there is no server {id}")))
+}
+
+async fn extend(context: &Context, store: &Store, arguments: Extend) -> Outcome {
+    let until = match (arguments.by, arguments.until) {
+        (Some(by), _) => Until::By(by),
+        (_, Some(date)) => Until::Date(date),
+        _ => Until::Open,
+    };
+    let servers = store.servers().await?;
+    let end = context.admin(store).extend_server(find(&servers, &arguments.id)?, until).await?;
+    if arguments.json {
+        return json(&json!({ "id": arguments.id, "end_date": end }));
+    }
+    match end {
+        Some(end) => println!("The server may run until {} UTC.", time(end)),
+        None => println!("The server may run without an end."),
+    }
+    Ok(())
+}
+
+async fn stop(context: &Context, store: &Store, arguments: Stop) -> Outcome {
     let servers = store.servers().await?;
     let mut chosen: Vec<&Server> = Vec::new();
     for id in &arguments.ids {
-        let id = Uid::parse(id).ok_or_else(|| {
-            Failure(
-                BAD_CONFIGURATION,
-                format!("{:?} is no server id; `outpost service list` shows them", printable(id)),
-            )
-        })?;
-        let server = servers.iter().find(|server| server.uid == id);
-        chosen.push(server.ok_or_else(|| Failure(FAILED, format!("there is no server {id}")))?);
+        chosen.push(find(&servers, id)?);
     }
     if arguments.all || arguments.hub.is_some() {
         chosen =
@@ -152,8 +168,12 @@ async fn stop(store: &Store, arguments: Stop) -> Outcome {
             format!("there is no hub {:?}; `outpost hub list` shows those there are", printable(hub)),
         ));
     }
+    let admin = context.admin(store);
     for server in &chosen {
-        store.request_stop(&server.uid).await?;
+        match admin.stop_server(server).await {
+            Ok(()) | Err(admin::Error::Missing(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     if arguments.no_wait || chosen.is_empty() {
         println!("Servers being stopped: {}", chosen.len());

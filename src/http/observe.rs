@@ -24,7 +24,7 @@ pub(super) async fn observe(State(outpost): State<App>, request: Request, next: 
     let id = ulid::Ulid::generate();
     let method = method(request.method());
     let route = request.extensions().get::<MatchedPath>().map_or("", |path| route(path.as_str()));
-    let span = tracing::error_span!("request", id = %id, method, route, hub.name = tracing::field::Empty);
+    let span = tracing::error_span!("request", id = %id, method, route, hub.name = tracing::field::Empty, actor = tracing::field::Empty);
     let begun = std::time::Instant::now();
     let mut response = REQUEST_ID.scope(id, next.run(request)).instrument(span.clone()).await;
     let status = response.status();
@@ -69,12 +69,16 @@ fn method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::POST => "POST",
+        Method::PUT => "PUT",
         Method::DELETE => "DELETE",
         _ => "other",
     }
 }
 
 fn route(pattern: &str) -> &'static str {
+    if pattern.starts_with("/api/v1/") {
+        return "/api/v1";
+    }
     let known = [
         "/services/{*path}",
         "/services",

@@ -1,29 +1,38 @@
-//! The OpenAPI document of the hub's API.
+//! The OpenAPI document of the hubs' API and of the admin API.
 
 use axum::response::{IntoResponse, Response};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{flavors, services};
+use super::{admin, flavors, services};
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Outpost", description = "Starts Jupyter servers for remote JupyterHubs. Compatible with JupyterHub Outpost 2.3."),
+    info(title = "Outpost", description = "Starts Jupyter servers for remote JupyterHubs. Compatible with JupyterHub Outpost 2.3.\n\nThe paths below `/api/v1` are the admin API: they are on the listener of `http.admin_listen`, ask for a token of `outpost token add`, and answer with problem details (RFC 9457) where something is wrong."),
     paths(
         services::ping, services::start, services::poll, services::stop, services::list,
         flavors::flavors, flavors::user_flavors, flavors::credits, flavors::user_credits,
+        admin::hubs::list, admin::hubs::add, admin::hubs::rotate, admin::hubs::remove,
+        admin::services::list, admin::services::show, admin::services::stop, admin::services::extend,
+        admin::definitions::show, admin::definitions::versions, admin::definitions::show_version,
+        admin::definitions::replace, admin::definitions::set, admin::definitions::remove, admin::definitions::diff,
+        admin::usage::export, admin::explain::explain, admin::reload::reload, admin::audit::list,
     ),
-    modifiers(&BasicAuthentication),
+    components(schemas(admin::services::PastServices)),
+    modifiers(&Credentials),
     security(("hub" = [])),
 )]
 struct Document;
 
-struct BasicAuthentication;
+struct Credentials;
 
-impl Modify for BasicAuthentication {
+impl Modify for Credentials {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let basic = SecurityScheme::Http(Http::new(HttpAuthScheme::Basic));
-        document.components.get_or_insert_default().add_security_scheme("hub", basic);
+        let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("hub", basic);
+        components.add_security_scheme("admin", bearer);
     }
 }
 

@@ -14,6 +14,10 @@ use super::{Changes, Found, OptionTable, Progress, Spawner, SpawnerSettings, Sta
 use crate::error::{Error, Result};
 use crate::model::{Exit, Handle, Launch, Uid};
 
+/// The options of this backend.
+pub const OPTIONS: OptionTable =
+    OptionTable { known: KUBESPAWNER_OPTIONS, sensitive: &[("cmd", "it chooses the program that runs")] };
+
 /// `type = "memory"`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
@@ -103,7 +107,7 @@ impl Spawner for Memory {
     }
 
     fn options(&self) -> OptionTable {
-        OptionTable { known: KUBESPAWNER_OPTIONS, sensitive: &[("cmd", "it chooses the program that runs")] }
+        OPTIONS
     }
 
     fn resources(&self) -> Map<String, Value> {

@@ -97,7 +97,7 @@ pub enum Turn {
 
 /// What is used in one scope.
 #[derive(Clone, Copy, Debug, Default, sqlx::FromRow)]
-struct Used {
+pub(super) struct Used {
     servers: i64,
     cpu_millis: i64,
     memory_bytes: i64,
@@ -105,7 +105,7 @@ struct Used {
 }
 
 impl Used {
-    fn of(self, quota: &Quota) -> i64 {
+    pub(super) fn of(self, quota: &Quota) -> i64 {
         let Self { servers, cpu_millis, memory_bytes, gpus } = self;
         match quota.counted {
             crate::model::Counted::Servers => servers,
@@ -122,7 +122,7 @@ impl Used {
 }
 
 /// The statement that counts a scope. Only what is given is in it, so that an index can serve it.
-fn count<'a, DB>(scope: &'a Scope) -> QueryBuilder<DB>
+pub(super) fn count<'a, DB>(scope: &'a Scope) -> QueryBuilder<DB>
 where
     DB: Database,
     &'a str: Encode<'a, DB> + Type<DB>,

@@ -1,5 +1,7 @@
 //! The command line and the daemon's reload, with the real program.
 
+mod admin;
+mod definitions;
 mod secrets;
 
 use std::os::unix::fs::PermissionsExt as _;

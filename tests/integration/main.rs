@@ -1,6 +1,7 @@
 //! All tests that need more than one module: a real server on a free port, the real databases, the real programs.
 #![expect(clippy::disallowed_methods, reason = "tests have no application to spawn on, and clients of their own")]
 
+mod admin;
 mod cli;
 mod conformance;
 mod contract;
