@@ -1,6 +1,7 @@
 //! `outpost_config.example.toml` holds every key with its default.
 
 use outpost::config::{Config, Environment};
+use outpost::outpost::FlavorSettings;
 use outpost::spawner::{SpawnerSettings, memory, process};
 use outpost::{http, hub, store, tasks, telemetry};
 
@@ -40,6 +41,7 @@ fn the_defaults_are_those_of_the_code() {
     assert_eq!(config.store, store::Settings::default());
     assert_eq!(config.log, telemetry::Settings::default());
     assert_eq!(config.tasks, tasks::Settings::default());
+    assert_eq!(config.flavors, FlavorSettings::default());
     assert_eq!(config.hubs["example"], hub::Settings::default());
     assert_eq!(config.spawners["local"], SpawnerSettings::Process(process::Settings::default()));
     assert_eq!(config.spawners["memory"], SpawnerSettings::Memory(memory::Settings::default()));
@@ -53,6 +55,9 @@ fn no_key_is_missing() {
         "[store]",
         "[log]",
         "[tasks]",
+        "[flavors]",
+        "[flavors.authentication]",
+        "[[overrides]]",
         "[hubs.x]",
         "[spawners.x]\ntype = 'process'",
         "[spawners.x]\ntype = 'memory'",
@@ -66,6 +71,7 @@ fn no_key_is_missing() {
         for key in keys {
             let found = EXAMPLE.contains(&format!("\n#{key} = "))
                 || EXAMPLE.contains(&format!("\n#[{key}"))
+                || EXAMPLE.contains(&format!(".{key}]\n"))
                 || EXAMPLE.contains(&format!("\n#[[{key}"));
             assert!(found, "{section}: `{key}` is not in the example");
         }
