@@ -1,7 +1,7 @@
 //! A server: what Outpost knows about one service of one hub.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -34,10 +34,13 @@ impl ServerId {
 pub struct Uid(Arc<str>);
 
 impl Uid {
-    /// A new identifier.
+    /// A new identifier, greater than all that this process made before: lists are in the order of their ids.
     #[must_use]
     pub fn generate() -> Self {
-        Self(ulid::Ulid::generate().to_string().into())
+        static GENERATOR: Mutex<ulid::Generator> = Mutex::new(ulid::Generator::new());
+        let mut generator = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
+        let ulid = generator.generate().unwrap_or_else(|overflow| overflow.commit_overflow_increment());
+        Self(ulid.to_string().into())
     }
 
     /// Reads an identifier; `None` if the text is not one.
@@ -185,6 +188,12 @@ mod tests {
                 assert!(!from.may_become(*to), "{from:?} -> {to:?}");
             }
         }
+    }
+
+    #[test]
+    fn identifiers_are_in_order() {
+        let made: Vec<Uid> = std::iter::repeat_with(Uid::generate).take(1000).collect();
+        assert!(made.is_sorted_by(|one, next| one < next));
     }
 
     #[test]

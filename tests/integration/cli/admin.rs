@@ -70,7 +70,7 @@ async fn tokens_come_and_go() {
     for name in ["outpost.sqlite", "outpost.sqlite-wal"] {
         files.push((name, fs::read(daemon.state().join(name)).unwrap_or_default()));
     }
-    for secret in [reader, writer, reader.rsplit_once('_').unwrap().1, password] {
+    for secret in [reader, writer, reader.splitn(3, '_').nth(2).unwrap(), password] {
         for (name, bytes) in &files {
             assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{name} holds {secret}");
         }
