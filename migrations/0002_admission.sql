@@ -7,6 +7,7 @@ ALTER TABLE servers ADD COLUMN runtime_seconds BIGINT;
 -- When it began to run, and when it ended by itself or left: the time that it is charged for.
 ALTER TABLE servers ADD COLUMN running_at TIMESTAMPTZ;
 ALTER TABLE servers ADD COLUMN ended_at TIMESTAMPTZ;
+UPDATE servers SET running_at = start_date WHERE phase IN ('running', 'ended');
 -- The end date that its user was warned of.
 ALTER TABLE servers ADD COLUMN warned_of TIMESTAMPTZ;
 -- Those that count in limits.

@@ -55,12 +55,17 @@ impl Settings {
         files.into_iter().filter_map(|(kind, file)| Some((kind, file.as_deref()?))).collect()
     }
 
-    /// Reads the files.
+    /// Reads the files, and says what in them may not be meant so.
     ///
     /// # Errors
     /// A sentence that names the file, the line and the key.
-    pub fn check_files(&self) -> Result<(), String> {
-        self.files().into_iter().try_for_each(|(kind, path)| read_file(kind, path).map(drop))
+    pub fn check_files(&self) -> Result<Vec<String>, String> {
+        let mut warnings = Vec::new();
+        for (kind, path) in self.files() {
+            let (document, _) = read_file(kind, path)?;
+            warnings.extend(document.warnings().iter().map(|warning| format!("{}: {warning}", path.display())));
+        }
+        Ok(warnings)
     }
 }
 
@@ -95,6 +100,9 @@ pub fn read_file(kind: Kind, path: &Path) -> Result<(Document, String), String> 
         return Err(fail(format!("has {size} bytes; {LARGEST} are the most that is read")));
     }
     let text = std::fs::read_to_string(path).map_err(|error| fail(format!("cannot be read: {error}")))?;
+    if text.trim().is_empty() {
+        return Err(fail("is empty, which is taken for a file that is still being written".to_owned()));
+    }
     let document = Document::parse(kind, &text, format_of(path)).map_err(fail)?;
     let digest = Sha256::digest(text.as_bytes());
     Ok((document, digest.iter().map(|byte| format!("{byte:02x}")).collect()))

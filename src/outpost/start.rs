@@ -258,10 +258,9 @@ impl Outpost {
         reason: &'static str,
         error: &Error,
     ) {
-        if !matches!(error, Error::Refused(_)) {
-            return;
+        if let Error::Refused(_) = error {
+            self.metrics.refusals.get_or_create(&RefusalLabels { hub: hub.name.to_string(), reason }).inc();
         }
-        self.metrics.refusals.get_or_create(&RefusalLabels { hub: hub.name.to_string(), reason }).inc();
         let (this, hub, env, certificates) = (self.clone(), hub.clone(), env.clone(), certificates.cloned());
         let report = Report::Failed { message: error.to_string(), logs: Vec::new(), asynchronous: false };
         self.tracker.spawn(async move {
