@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{Admin, Error, Result};
 use crate::admission::{Document, Kind};
@@ -60,7 +60,7 @@ pub async fn definition(store: &Store, kind: Kind, at: Option<i64>) -> Result<De
         (None, Some(at)) => Err(Error::Missing(format!("there is no version {at} of the {}", kind.as_str()))),
         (None, None) => {
             let version = DefinitionVersion { version: 0, author: None, changed_at: None, summary: None };
-            Ok(Definition { version, document: empty(kind).map_err(Failure::internal)? })
+            Ok(Definition { version, document: Document::empty(kind).map_err(Failure::internal)? })
         }
     }
 }
@@ -71,10 +71,6 @@ pub async fn definition(store: &Store, kind: Kind, at: Option<i64>) -> Result<De
 /// The database does not answer.
 pub async fn definition_versions(store: &Store, kind: Kind) -> Result<Vec<DefinitionVersion>> {
     Ok(store.definition_versions(kind.as_str()).await?.into_iter().map(Into::into).collect())
-}
-
-fn empty(kind: Kind) -> Result<Document, String> {
-    Document::from_value(kind, Value::Object(Map::new()))
 }
 
 impl Admin<'_> {
@@ -101,7 +97,7 @@ impl Admin<'_> {
         };
         self.define(kind, action, name, expected, |before| match before {
             Some(before) => before.with(name, Some(entry.clone())),
-            None => empty(kind)?.with(name, Some(entry.clone())),
+            None => Document::empty(kind)?.with(name, Some(entry.clone())),
         })
         .await
     }
@@ -124,7 +120,7 @@ impl Admin<'_> {
             }
             match before {
                 Some(before) => before.with(name, Some(entry)),
-                None => empty(kind)?.with(name, Some(entry)),
+                None => Document::empty(kind)?.with(name, Some(entry)),
             }
         })
         .await
@@ -145,7 +141,7 @@ impl Admin<'_> {
         }
         self.define(kind, action, name, expected, |before| match before {
             Some(before) => before.with(name, None),
-            None => empty(kind),
+            None => Document::empty(kind),
         })
         .await
     }

@@ -67,6 +67,21 @@ enum Allow {
     Keys(Vec<(String, Constraint)>),
 }
 
+impl Allow {
+    /// What may be set, for an option that may not: a part of a sentence.
+    fn instead(&self) -> String {
+        let names: Vec<_> = match self {
+            Self::All => Vec::new(),
+            Self::Keys(keys) => keys.iter().map(|(key, _)| sentences::quoted(key)).collect(),
+        };
+        match names.as_slice() {
+            [] => "no option may be set".to_owned(),
+            [only] => format!("only {only} may be set"),
+            [first @ .., last] => format!("only {} and {last} may be set", first.join(", ")),
+        }
+    }
+}
+
 /// What rules look at, each once for all of them.
 pub struct Facts<'a> {
     ask: &'a Ask<'a>,

@@ -97,11 +97,13 @@ async fn list(store: &Store, hub: Option<&str>, as_json: bool) -> Outcome {
             server.phase.as_str().to_owned(),
             server.address.to_string(),
             server.handle.spawner.to_string(),
+            server.flavor.as_deref().unwrap_or_default().to_owned(),
             time(server.start_date),
+            server.end_date.map(time).unwrap_or_default(),
         ]
     });
     table(
-        &["ID", "HUB", "USER", "NAME", "PHASE", "ADDRESS", "BACKEND", "STARTED (UTC)"],
+        &["ID", "HUB", "USER", "NAME", "PHASE", "ADDRESS", "BACKEND", "FLAVOR", "STARTED (UTC)", "ENDS (UTC)"],
         rows,
         "There are no servers.",
     );

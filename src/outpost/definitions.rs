@@ -17,6 +17,9 @@ use crate::store::{NewVersion, Store};
 /// How often somebody else may be faster.
 const ROUNDS: usize = 10;
 
+/// The most characters of the first difference in a version's summary.
+const LONGEST_SUMMARY: usize = 100;
+
 /// The largest file of flavors or credits, in bytes.
 const LARGEST: u64 = 4 << 20;
 
@@ -141,17 +144,21 @@ pub async fn change(
         let after = change(before.as_ref()).map_err(|mistake| Error::invalid(kind.as_str(), mistake))?;
         let differences = match &before {
             Some(before) => before.differences(&after),
-            None => Document::from_value(kind, Value::Object(Map::new())).map_err(Error::internal)?.differences(&after),
+            None => Document::empty(kind).map_err(Error::internal)?.differences(&after),
         };
         let warnings = after.warnings().to_vec();
         if before.is_some() && differences.is_empty() && digest.is_none() {
             return Ok(Changed { version, differences, warnings });
         }
         let document = serde_json::to_string(after.raw()).map_err(Error::internal)?;
+        let short = |line: &str| match line.char_indices().nth(LONGEST_SUMMARY) {
+            Some((end, _)) => format!("{}…", &line[..end]),
+            None => line.to_owned(),
+        };
         let summary = match differences.as_slice() {
             [] => "no difference".to_owned(),
-            [only] => only.clone(),
-            [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
+            [only] => short(only),
+            [first, rest @ ..] => format!("{} (and {} more)", short(first), rest.len()),
         };
         let new = NewVersion {
             kind: kind.as_str(),

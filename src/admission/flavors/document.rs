@@ -4,7 +4,7 @@ mod format;
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 pub use self::format::Format;
 use super::changes;
@@ -66,6 +66,14 @@ impl Document {
                 None => sentence,
             }
         })
+    }
+
+    /// A document that defines nothing.
+    ///
+    /// # Errors
+    /// None that a caller could mend.
+    pub fn empty(kind: Kind) -> Result<Self, String> {
+        Self::from_value(kind, json!({ kind.as_str(): {} }))
     }
 
     /// Checks a document.

@@ -88,7 +88,7 @@ impl Scales<'_> {
             (_, Some(constraint)) if constraint.fits(key, value) => Ok(format!("the rule allows {constraint}")),
             (_, Some(constraint)) => Err(refused(&format!("it may only be {}", constraint.expectation()))),
             (_, None) if PROTOCOL.contains(&key) => Ok("every hub sends it".to_owned()),
-            (_, None) => Err(refused("it is not among those that are")),
+            (allow, None) => Err(refused(&allow.instead())),
         }
     }
 

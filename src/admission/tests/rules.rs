@@ -32,7 +32,9 @@ fn the_first_rule_that_fits_decides() {
         sentence.contains(r#""image" with the value "evil""#) && sentence.contains(r#""allowed_1" or "site/*""#),
         "{sentence}"
     );
-    assert!(site.misc_refused(json!({"environment": {}})).contains("not among those"));
+    assert!(
+        site.misc_refused(json!({"environment": {}})).contains(r#"only "image", "cpu_limit" and "cmd" may be set"#)
+    );
 }
 
 #[test]

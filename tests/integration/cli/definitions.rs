@@ -30,11 +30,11 @@ async fn flavors_are_applied_shown_set_and_removed() {
     assert_eq!(run(&["show", "--versions"]).await, "There are no versions yet.\n");
     let yaml = file(&daemon, "flavors.yaml", FLAVORS);
     let said = run(&["apply", &yaml, "--dry-run"]).await;
-    assert!(said.starts_with("flavors: added {"), "{said}");
+    assert!(said.starts_with("flavors.small: added {"), "{said}");
     assert_eq!(run(&["show"]).await, "# No flavors are defined.\n", "only shown");
     let said = run(&["apply", &yaml]).await;
     assert!(
-        said.starts_with("flavors: added {") && said.ends_with("Version 1 of the flavors is in force.\n"),
+        said.starts_with("flavors.small: added {") && said.ends_with("Version 1 of the flavors is in force.\n"),
         "{said}"
     );
     assert_eq!(run(&["diff", &yaml]).await, "Nothing is different.\n");
