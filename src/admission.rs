@@ -88,7 +88,10 @@ pub struct Admitted {
 /// # Errors
 /// [`Error::Refused`] with a sentence for the user, or [`Error::Internal`] where an expression of the site fails.
 pub fn decide(policy: &Policy<'_>, ask: &Ask<'_>) -> Result<Admitted> {
-    let decision = Decision::make(policy, ask).map_err(Error::internal)?;
+    let decision = Decision::make(policy, ask);
+    if let Some(cause) = &decision.fault {
+        return Err(Error::internal(cause));
+    }
     if let Some(sentence) = decision.refusal() {
         return Err(Error::Refused(sentence.clone()));
     }
@@ -106,12 +109,12 @@ pub fn decide(policy: &Policy<'_>, ask: &Ask<'_>) -> Result<Admitted> {
 /// Tells how a request is decided.
 #[must_use]
 pub fn explain(policy: &Policy<'_>, ask: &Ask<'_>) -> Explanation {
-    let decision = match Decision::make(policy, ask) {
-        Ok(decision) => decision,
-        Err(cause) => return Explanation { refusal: Some(cause), ..Explanation::default() },
+    let decision = Decision::make(policy, ask);
+    let refusal = match &decision.fault {
+        Some(cause) => Some(Error::internal(cause).to_string()),
+        None => decision.refusal().cloned(),
     };
-    let refusal = decision.refusal().cloned();
-    let Decision { rule, chosen, weighed, options, need } = decision;
+    let Decision { rule, chosen, weighed, options, need, fault } = decision;
     Explanation {
         rule: rule.map(|(number, rule)| Deciding { number, text: rule.to_string() }),
         asked: weighed.asked,
@@ -123,37 +126,47 @@ pub fn explain(policy: &Policy<'_>, ask: &Ask<'_>) -> Explanation {
         need,
         messages: weighed.messages,
         refusal,
+        fault,
     }
 }
 
 /// All that is found out about a request.
+#[derive(Default)]
 struct Decision<'a> {
     rule: Option<(usize, &'a Rule)>,
     chosen: Chosen,
     weighed: Weighed,
     options: Map<String, Value>,
     need: Need,
+    /// Why an expression of the site fails, for the log: what comes after it is not found out.
+    fault: Option<String>,
 }
 
 impl<'a> Decision<'a> {
+    fn make(policy: &Policy<'a>, ask: &Ask<'_>) -> Self {
+        let mut decision = Self::default();
+        decision.fault = decision.find_out(policy, ask).err();
+        decision
+    }
+
     /// Fails only where an expression of the site does, with the cause for the log.
-    fn make(policy: &Policy<'a>, ask: &Ask<'_>) -> Result<Self, String> {
+    fn find_out(&mut self, policy: &Policy<'a>, ask: &Ask<'_>) -> Result<(), String> {
         let authentication = policy.normalise.apply(ask.hub, ask.authentication.clone())?;
         let groups = overrides::texts(&authentication, "groups");
         let person = Person { hub: ask.hub, user_id: ask.user_id, groups: &groups };
-        let chosen = match &policy.definitions.flavors {
-            Some(document) => flavors::choose(document, &person, &authentication, ask.flavor),
-            None => Chosen::default(),
-        };
-        let given = chosen.flavor.as_ref().map(|flavor| flavor.resources.options().clone()).unwrap_or_default();
+        if let Some(document) = &policy.definitions.flavors {
+            self.chosen = flavors::choose(document, &person, &authentication, ask.flavor);
+        }
+        let given = self.chosen.flavor.as_ref().map(|flavor| flavor.resources.options().clone()).unwrap_or_default();
 
-        let rule = policy.rules.find(&Facts::new(ask, &groups))?;
-        let scales = Scales { rule: rule.map(|(_, rule)| rule), table: ask.table, flavor: &given, site: ask.site };
-        let mut weighed = overrides::weigh(ask.misc, &scales);
-        let mut options = given;
-        merge::merge(&mut options, std::mem::take(&mut weighed.options));
-        merge::without_nulls(&mut options);
-        Ok(Self { rule, chosen, weighed, need: Need::of(&options, ask.site), options })
+        self.rule = policy.rules.find(&Facts::new(ask, &groups))?;
+        let scales = Scales { rule: self.rule.map(|(_, rule)| rule), table: ask.table, flavor: &given, site: ask.site };
+        self.weighed = overrides::weigh(ask.misc, &scales);
+        self.options = given;
+        merge::merge(&mut self.options, std::mem::take(&mut self.weighed.options));
+        merge::without_nulls(&mut self.options);
+        self.need = Need::of(&self.options, ask.site);
+        Ok(())
     }
 
     /// The sentence that refuses the start: first what cannot be had at all, then what cannot be overridden.

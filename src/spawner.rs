@@ -249,6 +249,17 @@ impl SpawnerSettings {
         }
     }
 
+    /// Checks the options of a launch as [`Spawner::prepare`] does, without a backend.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Refused`] with a sentence for the user.
+    pub fn check_options(&self, options: &Map<String, Value>) -> Result<()> {
+        match self {
+            Self::Process(_) => process::options::Options::read(options).map(drop),
+            Self::Memory(_) => Ok(()),
+        }
+    }
+
     /// The site's own settings of resource options.
     #[must_use]
     pub fn resources(&self) -> Map<String, Value> {

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 use super::{Error, Result};
 use crate::admission::{self, Ask, Definitions, Explanation, Policy, amount};
 use crate::config::Config;
+use crate::hub::check_name;
+use crate::model::Server;
 use crate::store::Store;
 
 /// The request that is asked about.
@@ -18,9 +20,10 @@ pub struct Question {
     pub hub: String,
     /// Its name of the user.
     pub user: String,
-    /// Its number of the user.
+    /// Its number of the user, for what is in use. Without one, that of the user's servers; a user without servers uses
+    /// nothing.
     #[serde(default)]
-    pub user_id: i64,
+    pub user_id: Option<i64>,
     /// The options for the backend.
     #[serde(default)]
     #[schema(value_type = Object)]
@@ -67,13 +70,28 @@ impl fmt::Display for Explained {
 /// How a request would be decided with this configuration, these definitions, and what runs according to the database.
 ///
 /// # Errors
-/// The hub has no backend.
+/// There is no such hub according to the database, or it has no backend.
 pub async fn explain(
     config: &Config,
     definitions: &Definitions,
     store: Option<&Store>,
     mut question: Question,
 ) -> Result<Explained> {
+    check_name(&question.hub).map_err(Error::Invalid)?;
+    let mut user_id = question.user_id;
+    if let Some(store) = store {
+        let hubs = store.hubs().await?;
+        // A daemon that has run knows at least one.
+        let known = hubs.is_empty() || hubs.iter().any(|hub| hub.name == question.hub);
+        if !known && !config.hubs.contains_key(&question.hub) {
+            return Err(Error::Invalid(format!("there is no hub {:?}", question.hub)));
+        }
+        if user_id.is_none() {
+            let servers = store.servers().await?;
+            let of_user = |server: &&Server| *server.id.hub == *question.hub && *server.user == *question.user;
+            user_id = servers.iter().find(of_user).map(|server| server.user_id);
+        }
+    }
     let spawner = config.spawner_of(&question.hub).and_then(|name| Some((name, config.spawners.get(name)?)));
     let Some((name, settings)) = spawner else {
         return Err(Error::Invalid(format!("hub {:?} has no backend", question.hub)));
@@ -88,7 +106,7 @@ pub async fn explain(
     let ask = Ask {
         hub: &question.hub,
         user: &question.user,
-        user_id: question.user_id,
+        user_id: user_id.unwrap_or_default(),
         misc: &question.misc,
         user_options: &question.user_options,
         flavor: question.flavor.as_deref(),
@@ -97,7 +115,10 @@ pub async fn explain(
         table: settings.options(),
         site: &settings.resources(),
     };
-    let explanation = admission::explain(&policy, &ask);
+    let mut explanation = admission::explain(&policy, &ask);
+    if explanation.refusal.is_none() {
+        explanation.refusal = settings.check_options(&explanation.options).err().map(|error| error.to_string());
+    }
     let used = match store {
         Some(store) => store.used(&explanation.quotas).await?,
         None => Vec::new(),

@@ -30,8 +30,10 @@ pub struct Explanation {
     pub need: Need,
     /// What the user is told as progress.
     pub messages: Vec<String>,
-    /// The sentence that refuses the start.
+    /// The sentence that refuses the start, as the user reads it.
     pub refusal: Option<String>,
+    /// Why an expression of the site fails, which refuses the start, as the log has it.
+    pub fault: Option<String>,
 }
 
 /// The rule that decided.
@@ -106,6 +108,9 @@ impl fmt::Display for Explanation {
         writeln!(f, "takes up: {}", need.join(", "))?;
         for message in &self.messages {
             writeln!(f, "progress: {message}")?;
+        }
+        if let Some(fault) = &self.fault {
+            writeln!(f, "fault: {fault}")?;
         }
         match &self.refusal {
             Some(refusal) => writeln!(f, "result: refused. {refusal}"),

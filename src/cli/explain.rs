@@ -20,6 +20,9 @@ pub(super) struct Explain {
     /// Its name of the user.
     #[arg(long)]
     user: String,
+    /// Its number of the user, for what is in use [default: that of the servers that the user has]
+    #[arg(long, value_name = "NUMBER")]
+    user_id: Option<i64>,
     /// The options for the backend, as JSON.
     #[arg(long, value_name = "JSON", value_parser = object)]
     misc: Option<Value>,
@@ -62,7 +65,7 @@ pub(super) async fn run(context: &Context, arguments: Explain) -> Outcome {
     let question = Question {
         hub: arguments.hub,
         user: arguments.user,
-        user_id: 0,
+        user_id: arguments.user_id,
         misc: map(arguments.misc),
         flavor: arguments.flavor,
         groups: (!arguments.groups.is_empty()).then_some(arguments.groups),

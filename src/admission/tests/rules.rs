@@ -81,7 +81,12 @@ fn an_expression_that_fails_refuses_and_says_why_in_the_log_only() {
         "{error:?}"
     );
     assert!(site.decide(&json!({"misc": {}})).is_ok(), "an empty misc is never asked about");
-    assert!(site.asked(&json!({"misc": {"image": "x"}}), explain).refusal.unwrap().contains("rule 1"));
+    let site = site.with_flavors("{flavors: {small: {max: 1}}, hubs: {all: {jupyterhub_name: '.*'}}}");
+    let explanation = site.asked(&json!({"misc": {"image": "x"}, "flavor": "small"}), explain);
+    assert!(explanation.fault.as_ref().unwrap().contains("rule 1"));
+    assert_eq!(explanation.refusal, Some(error.to_string()), "what the user reads");
+    assert_eq!((explanation.set.as_deref(), explanation.flavors.len()), (Some("hubs.all"), 1));
+    assert_eq!((explanation.flavor.as_deref(), explanation.quotas.len()), (Some("small"), 1));
 }
 
 #[rstest]

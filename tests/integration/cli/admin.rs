@@ -161,6 +161,12 @@ async fn a_request_is_explained_without_a_daemon() {
     let refused = explain(r#"{"cmd": "sh"}"#, &["--json"]).await;
     let explanation: Value = serde_json::from_slice(&refused.stdout).unwrap();
     assert!(explanation["refusal"].is_string() && refused.status.code() == Some(1), "{explanation}");
+    for misc in [r#"{"environment": 5}"#, r#"{"port": "x"}"#] {
+        let refused = daemon.run(&["explain", "--hub", "hub2", "--user", "ada", "--misc", misc]).await;
+        let key = misc.split('"').nth(1).unwrap();
+        let sentence = format!("result: refused. The option `{key}` of this JupyterHub has to be");
+        assert!(refused.status.code() == Some(1) && text(&refused.stdout).contains(&sentence), "as the backend does");
+    }
     for (misc, expected) in [("[]", "has to be an object"), ("{", "is no valid JSON")] {
         let (code, said) = failure(&explain(misc, &[]).await);
         assert!(code == 2 && said.contains(expected), "{said}");

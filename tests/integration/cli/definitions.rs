@@ -125,3 +125,26 @@ async fn an_explanation_uses_what_is_defined() {
     let (code, said) = explain("big").await;
     assert!(code == Some(0) && said.contains("flavors.big.max"), "the database: {said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_explanation_knows_who_asks() {
+    let daemon = Daemon::start(SLEEPER).await;
+    success(&daemon.run(&["flavors", "set", "small", "maxPerUser=2"]).await);
+    let mut server = body("lab");
+    server["env"]["JUPYTERHUB_USER_ID"] = json!("7");
+    server["user_options"]["flavor"] = json!("small");
+    assert_eq!(send(daemon.post(&server, false)).await.unwrap().status, 200);
+    let explain = async |hub: &str, user: &str, more: &[&str]| {
+        daemon.run(&[&["explain", "--hub", hub, "--user", user, "--flavor", "small"], more].concat()).await
+    };
+    for (user, more, used) in
+        [("ada", &[][..], "1 server\n"), ("bob", &[], "0 servers"), ("new", &["--user-id", "7"], "1 server\n")]
+    {
+        let said = success(&explain("hub1", user, more).await);
+        assert!(said.contains(&format!("in use of flavors.small.maxPerUser: {used}")), "{user}: {said}");
+    }
+    for hub in ["nohub", "", "a:b"] {
+        let (code, said) = failure(&explain(hub, "ada", &[]).await);
+        assert!(code == 2 && said.contains("hub"), "{hub}: {said}");
+    }
+}
