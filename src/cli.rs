@@ -22,7 +22,7 @@ use crate::app::{StateDir, open_store};
 use crate::config::{Config, Environment};
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::model::Actor;
+use crate::model::{Actor, printable};
 use crate::store::Store;
 
 /// Something did not work.
@@ -127,7 +127,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(code, text)) => {
             for line in text.lines() {
-                eprintln!("outpost: {line}");
+                eprintln!("outpost: {}", printable(line));
             }
             ExitCode::from(code)
         }

@@ -2,6 +2,7 @@
 
 mod actor;
 mod launch;
+mod printable;
 mod quota;
 mod request;
 mod resources;
@@ -10,6 +11,7 @@ mod usage;
 
 pub use actor::Actor;
 pub use launch::{AuthState, Certificates, Handle, Launch, Template, TemplateContext, path_segment};
+pub use printable::{printable, printable_json};
 pub use quota::{Counted, Need, Quota, Scope};
 pub use request::{Environment, StartRequest, StoredRequest};
 pub use resources::{PLACEMENT, RESOURCES, Resources, check_resource, quantity};

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
+use crate::admin;
 use crate::error::{Error, Result};
-use crate::model::{Usage, UsageFilter};
+use crate::model::{Usage, UsageFilter, printable_json};
 use crate::store::Store;
 
 /// How many records are read at once.
@@ -32,10 +33,21 @@ pub struct Export {
 
 impl Export {
     /// The records that fit the filter.
-    #[must_use]
-    pub fn new(store: Store, filter: UsageFilter) -> Self {
+    ///
+    /// # Errors
+    /// The period is none; the hub is not known and never had a server; the database does not answer.
+    pub async fn new(store: Store, filter: UsageFilter) -> admin::Result<Self> {
+        filter.check().map_err(admin::Error::Invalid)?;
+        if let Some(hub) = &filter.hub
+            && !store.hubs().await?.iter().any(|row| row.name == *hub)
+        {
+            let of_hub = UsageFilter { hub: filter.hub.clone(), ..UsageFilter::default() };
+            if store.runs(&of_hub, "", 1).await?.is_empty() {
+                return Err(admin::Error::Missing(format!("there is no hub {hub:?}, and no record of one")));
+            }
+        }
         let now = store.clock().now();
-        Self { store, filter, now, after: None, ended: false }
+        Ok(Self { store, filter, now, after: None, ended: false })
     }
 
     /// The next records; empty: there are no more.
@@ -114,7 +126,7 @@ fn json(records: &[Usage], first: bool) -> Result<String> {
     if records.is_empty() {
         text.push_str(if first { "[]\n" } else { "\n]\n" });
     }
-    Ok(text)
+    Ok(printable_json(text))
 }
 
 fn csv(records: &[Usage], first: bool) -> Result<String> {

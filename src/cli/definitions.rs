@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::output::{json, printable, table, time};
+use super::output::{json, table, time};
 use super::{BAD_CONFIGURATION, Context, Failure, Outcome};
 use crate::admin::{definition, definition_versions};
 use crate::admission::{Document, Format, Kind};
+use crate::model::printable;
 use crate::outpost::{Changed, format_of, read_file};
 use crate::store::Store;
 

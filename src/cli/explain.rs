@@ -5,10 +5,11 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::{Map, Value};
 
-use super::output::{json, printable};
+use super::output::json;
 use super::{BAD_CONFIGURATION, Context, FAILED, Failure, Outcome};
 use crate::admin::{Question, explain};
 use crate::admission::{Definitions, Kind};
+use crate::model::printable;
 use crate::outpost::{in_force, read_file};
 
 /// A request of a hub that is not made.

@@ -6,11 +6,12 @@ use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
 
 use super::{FAILED, Failure, Outcome};
+use crate::model::{printable, printable_json};
 
-/// Prints a value as indented JSON.
+/// Prints a value as indented JSON. Texts may come from hubs: what could steer a terminal is escaped.
 pub(super) fn json(value: &impl Serialize) -> Outcome {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure(FAILED, error.to_string()))?;
-    println!("{text}");
+    println!("{}", printable_json(text));
     Ok(())
 }
 
@@ -19,8 +20,7 @@ pub(super) fn time(time: DateTime<Utc>) -> String {
     time.format("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// Prints rows under a header, or `empty` if there are none. Texts may come from hubs: what could steer a terminal is
-/// shown as an escape.
+/// Prints rows under a header, or `empty` if there are none; likewise escaped.
 pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>, empty: &str) {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(header.to_vec());
@@ -36,12 +36,4 @@ pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
     } else {
         println!("{empty}");
     }
-}
-
-/// Text without control characters, and without those that turn the direction of what follows.
-pub(super) fn printable(text: &str) -> String {
-    let steers = |char: char| {
-        char.is_control() || matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|char| if steers(char) { char.escape_default().to_string() } else { char.to_string() }).collect()
 }

@@ -6,10 +6,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::output::{json, printable, table, time};
+use super::output::{json, table, time};
 use super::{BAD_CONFIGURATION, Context, FAILED, Failure, Outcome};
 use crate::admin::{self, ServerSummary, Until, parse_length};
-use crate::model::{Server, Uid, UsageFilter};
+use crate::model::{Server, Uid, UsageFilter, printable};
 use crate::store::{Search, Store};
 
 /// How long `stop` waits for the daemon to end what it asked for.
@@ -58,18 +58,25 @@ pub(super) struct Stop {
 pub(super) struct Extend {
     /// The server's id, as `outpost service list` shows it.
     id: String,
-    /// So much longer than now agreed, for example 2h; than now, if that is over or there is no end.
-    #[arg(long, value_name = "LENGTH", value_parser = parse_length, required_unless_present_any = ["until", "no_end"])]
-    by: Option<TimeDelta>,
-    /// Until this time: 2026-12-01 (midnight, UTC) or 2026-12-01T12:00:00Z.
-    #[arg(long, value_name = "TIME", value_parser = UsageFilter::parse_time, conflicts_with = "by")]
-    until: Option<DateTime<Utc>>,
-    /// Without an end.
-    #[arg(long, conflicts_with_all = ["by", "until"])]
-    no_end: bool,
+    #[command(flatten)]
+    end: End,
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct End {
+    /// So much longer than now agreed, for example 2h; than now, if that is over or there is no end.
+    #[arg(long, value_name = "LENGTH", value_parser = parse_length)]
+    by: Option<TimeDelta>,
+    /// Until this time: 2026-12-01 (midnight, UTC) or 2026-12-01T12:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = UsageFilter::parse_time)]
+    until: Option<DateTime<Utc>>,
+    /// Without an end.
+    #[arg(long)]
+    no_end: bool,
 }
 
 pub(super) async fn run(context: &Context, command: Command) -> Outcome {
@@ -134,7 +141,7 @@ fn find<'a>(servers: &'a [Server], id: &str) -> Result<&'a Server, Failure> {
 }
 
 async fn extend(context: &Context, store: &Store, arguments: Extend) -> Outcome {
-    let until = match (arguments.by, arguments.until) {
+    let until = match (arguments.end.by, arguments.end.until) {
         (Some(by), _) => Until::By(by),
         (_, Some(date)) => Until::Date(date),
         _ => Until::Open,

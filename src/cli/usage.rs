@@ -36,7 +36,7 @@ pub(super) struct Usage {
 pub(super) async fn run(context: &Context, usage: Usage) -> Outcome {
     let store = context.existing_store().await?;
     let filter = UsageFilter { from: usage.from, to: usage.to, hub: usage.hub, user: usage.user };
-    let mut export = Export::new(store, filter);
+    let mut export = Export::new(store, filter).await?;
     let format = match (usage.csv, usage.json) {
         (true, _) => Format::Csv,
         (_, true) => Format::Json,

@@ -3,6 +3,8 @@
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use serde::Serialize;
 
+use super::printable;
+
 /// What is accounted for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UsageFilter {
@@ -17,6 +19,17 @@ pub struct UsageFilter {
 }
 
 impl UsageFilter {
+    /// Checks that there is a time within the period.
+    ///
+    /// # Errors
+    /// A sentence that names the end.
+    pub fn check(&self) -> Result<(), String> {
+        match (self.from, self.to) {
+            (Some(from), Some(to)) if from >= to => Err("to: has to be later than from".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
     /// Reads a point in time: RFC 3339, or a date, whose midnight (UTC) is meant.
     ///
     /// # Errors
@@ -161,7 +174,7 @@ impl Usage {
     ];
 
     /// The line as the cells of a table that a spreadsheet may open: a text that it would take for a formula gets an
-    /// apostrophe in front.
+    /// apostrophe in front, and what could steer a terminal is escaped.
     #[must_use]
     pub fn cells(&self) -> [String; 16] {
         [
@@ -190,7 +203,8 @@ fn time(time: DateTime<Utc>) -> String {
 }
 
 fn inert(text: &str) -> String {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) { format!("'{text}") } else { text.to_owned() }
+    let text = printable(text);
+    if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text }
 }
 
 #[cfg(test)]
@@ -207,7 +221,7 @@ mod tests {
             hub: "=1+1".to_owned(),
             user_name: "@ada".to_owned(),
             user_id: -7,
-            name: "\tx".to_owned(),
+            name: "\t\u{1b}[31mx".to_owned(),
             flavor: None,
             cpu_millis: 1500,
             memory_bytes: 2 << 30,
@@ -244,10 +258,19 @@ mod tests {
     #[test]
     fn no_text_becomes_a_formula() {
         let usage = run("2026-11-02", None).within(&UsageFilter::default(), at("2026-11-03"));
-        assert_eq!(usage.cells()[1..5], ["'=1+1", "'@ada", "-7", "'\tx"]);
+        assert_eq!(usage.cells()[1..5], ["'=1+1", "'@ada", "-7", "\\t\\u{1b}[31mx"]);
         assert_eq!(Usage::COLUMNS.len(), usage.cells().len());
         let fields = serde_json::to_value(&usage).unwrap();
         assert!(fields.as_object().unwrap().keys().eq(Usage::COLUMNS));
+    }
+
+    #[test]
+    fn a_period_has_a_time_in_it() {
+        let filter = |from, to| UsageFilter { from, to, ..UsageFilter::default() };
+        let (one, two) = (Some(at("2026-11-01")), Some(at("2026-12-01")));
+        assert_eq!(filter(two, one).check().unwrap_err(), "to: has to be later than from");
+        assert!(filter(one, one).check().is_err());
+        assert!([filter(one, two), filter(one, None), filter(None, one)].iter().all(|filter| filter.check().is_ok()));
     }
 
     #[test]

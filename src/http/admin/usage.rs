@@ -55,9 +55,6 @@ impl Parts {
             time.map_err(|mistake| Problem::invalid(format!("{key}: {mistake}.")))
         };
         let (from, to) = (time("from", self.from)?, time("to", self.to)?);
-        if from.is_some() && to.is_some() && from >= to {
-            return Err(Problem::invalid("to: has to be later than from."));
-        }
         Ok(UsageFilter { from, to, hub: self.hub, user: self.user })
     }
 }
@@ -66,10 +63,11 @@ impl Parts {
 ///
 /// Times and sums count what is within the period; a server that still runs is charged until now. A server of which the
 /// history is cut (`tasks.keep_history`) is not there any more. In CSV, a text that a spreadsheet would take for a formula
-/// has an apostrophe in front.
+/// has an apostrophe in front, and control characters are escaped.
 #[utoipa::path(get, path = "/api/v1/usage", security(("admin" = [])), params(Parts), responses(
         (status = 200, description = "The records", content((Vec<Usage> = "application/json"), (String = "text/csv"))),
         (status = 401, description = "No valid token", body = Problem),
+        (status = 404, description = "There is no such hub, and no record of one", body = Problem),
         (status = 422, description = "The query has a mistake", body = Problem),
     ))]
 pub(in crate::http) async fn export(
@@ -79,7 +77,7 @@ pub(in crate::http) async fn export(
     Parameters(parts): Parameters<Parts>,
 ) -> Result<Response, Problem> {
     let format = parts.format(&headers)?;
-    let mut export = Export::new(outpost.store.clone(), parts.filter()?);
+    let mut export = Export::new(outpost.store.clone(), parts.filter()?).await?;
     // The first part before the answer, which could say 503 until then.
     let mut part = export.text(format).await?;
     let (mut sender, body) = Channel::<Bytes, Error>::new(AHEAD);

@@ -40,7 +40,7 @@ async fn run(store: &Store, server: &Server) {
 }
 
 async fn text(store: &Store, filter: &UsageFilter, format: Format) -> String {
-    let mut export = Export::new(store.clone(), filter.clone());
+    let mut export = Export::new(store.clone(), filter.clone()).await.unwrap();
     let mut text = String::new();
     while let Some(part) = export.text(format).await.unwrap() {
         text.push_str(&part);
@@ -57,7 +57,7 @@ async fn the_time_that_servers_ran_is_accounted_for(#[case] kind: Kind) {
     let clock = Clock::manual("2026-11-01T00:00:00Z".parse().unwrap());
     let store = db.store(clock.clone()).await;
     let stopped = Outcome { kind: "stopped", reason: None };
-    let odd = server("a,\"b\"\nc", "=cmd|' /C calc'!A0", &clock);
+    let odd = server("a,\"b\"\n\u{9b}31m\u{202e}c", "=cmd|' /C calc'!A0", &clock);
     run(&store, &odd).await;
     let never = server("never", "ada", &clock);
     assert!(store.insert_server(&never, &StoredRequest::default()).await.unwrap());
@@ -72,8 +72,7 @@ async fn the_time_that_servers_ran_is_accounted_for(#[case] kind: Kind) {
     let csv = text(&store, &all, Format::Csv).await.replace(odd.uid.as_str(), "ODD").replace(ada.uid.as_str(), "ADA");
     let expected = [
         Usage::COLUMNS.join(","),
-        r#"ODD,hub1,'=cmd|' /C calc'!A0,7,"a,""b"""#.to_owned(),
-        r#"c",big,1.5,2147483648,1,2026-11-01T00:00:00.000Z,2026-11-01T02:00:00.000Z,7200,3,4,2,stopped"#.to_owned(),
+        r#"ODD,hub1,'=cmd|' /C calc'!A0,7,"a,""b""\n\u{9b}31m\u{202e}c",big,1.5,2147483648,1,2026-11-01T00:00:00.000Z,2026-11-01T02:00:00.000Z,7200,3,4,2,stopped"#.to_owned(),
         "ADA,hub1,ada,7,lab,big,1.5,2147483648,1,2026-11-01T02:00:00.000Z,,5400,2.25,3,1.5,running".to_owned(),
     ];
     assert_eq!(csv.lines().collect::<Vec<_>>(), expected);
@@ -93,11 +92,15 @@ async fn the_time_that_servers_ran_is_accounted_for(#[case] kind: Kind) {
     assert!(seconds(UsageFilter { from: time("2026-11-02"), ..all.clone() }).await.len() == 1, "it still runs");
     assert_eq!(seconds(UsageFilter { to: time("2026-11-01"), ..all.clone() }).await, [0.0; 0]);
     assert_eq!(seconds(UsageFilter { user: Some("ada".to_owned()), ..all.clone() }).await, [5400.0]);
+    let unknown = UsageFilter { hub: Some("hub2".to_owned()), ..all.clone() };
+    let unknown = Export::new(store.clone(), unknown).await.unwrap_err();
+    assert_eq!(unknown.to_string(), r#"there is no hub "hub2", and no record of one"#);
+    store.add_hub("hub2").await.unwrap();
     assert_eq!(seconds(UsageFilter { hub: Some("hub2".to_owned()), ..all.clone() }).await, [0.0; 0]);
     let nobody = UsageFilter { hub: Some("hub2".to_owned()), ..all.clone() };
     assert_eq!(text(&store, &nobody, Format::Json).await, "[]\n");
     assert_eq!(text(&store, &nobody, Format::Csv).await.lines().count(), 1, "the header");
-    let sums = Export::new(store.clone(), all).sums().await.unwrap();
+    let sums = Export::new(store.clone(), all).await.unwrap().sums().await.unwrap();
     assert_eq!(sums[&("hub1".to_owned(), "ada".to_owned(), "big".to_owned())].cpu_hours, 2.25);
 }
 
@@ -126,6 +129,7 @@ async fn many_records_come_in_parts() {
     let asked = site.get("/usage?format=csv&user=ada&hub=hub1").await;
     assert_eq!(asked.body.as_str().unwrap().lines().count(), 2101);
     assert_eq!(site.get("/usage?from=2020-01-01&to=2020-02-01T00:00:00Z").await.body, json!([]));
+    problem(&site.get("/usage?hub=hub3").await, 404);
     for query in ["from=x", "to=2026", "format=xml", "from=2026-01-02&to=2026-01-01", "nope=1"] {
         problem(&site.get(&format!("/usage?{query}")).await, 422);
     }

@@ -105,7 +105,7 @@ async fn every_change_of_the_command_line_is_written_down() {
     let said = success(&daemon.run(&["service", "extend", &id, "--until", "2999-12-01"]).await);
     assert_eq!(said, "The server may run until 2999-12-01 00:00:00 UTC.\n");
     for (arguments, code, expected) in [
-        (&["service", "extend", &id][..], 2, "--by"),
+        (&["service", "extend", &id][..], 2, "<--by <LENGTH>|--until <TIME>|--no-end>"),
         (&["service", "extend", &id, "--by", "1h", "--no-end"], 2, "cannot be used with"),
         (&["service", "extend", &id, "--until", "2001-01-01"], 2, "has to be in the future"),
         (&["service", "extend", "x", "--no-end"], 2, "is no server id"),
@@ -143,6 +143,19 @@ async fn usage_is_exported() {
     let (code, said) = failure(&daemon.run(&["usage", "--from", "yesterday"]).await);
     assert!(code == 2 && said.contains("has to be a date like 2026-12-01"), "{said}");
     assert_eq!(failure(&daemon.run(&["usage", "--csv", "--json"]).await).0, 2);
+    let (code, said) = failure(&daemon.run(&["usage", "--from", "2026-12-01", "--to", "2026-11-01"]).await);
+    assert!(code == 2 && said.contains("to: has to be later than from"), "{said}");
+    let (code, said) = failure(&daemon.run(&["usage", "--hub", "nohub"]).await);
+    assert!(code == 1 && said.contains("there is no hub \"nohub\""), "{said}");
+
+    let mut odd = body("odd");
+    odd["env"]["JUPYTERHUB_USER"] = json!("\u{1b}[31mred\u{9b}31m\u{202e}\u{61c}");
+    assert_eq!(send(daemon.post(&odd, false)).await.unwrap().status, 200);
+    for arguments in [&["usage"][..], &["usage", "--csv"], &["usage", "--json"], &["service", "list", "--json"]] {
+        let said = success(&daemon.run(arguments).await);
+        let steers = |char: char| char != '\n' && (char.is_control() || "\u{202e}\u{61c}".contains(char));
+        assert!(said.contains("[31mred") && !said.contains(steers), "{arguments:?}: {said:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
