@@ -61,8 +61,7 @@ pub struct Admin<'a> {
 }
 
 impl Admin<'_> {
-    /// Makes a change that the audit table knows. Only what is certainly not done is taken back: a database that does not
-    /// answer may have done it.
+    /// Makes a change that the audit table knows.
     async fn audited<T>(
         &self,
         action: &'static str,
@@ -70,18 +69,34 @@ impl Admin<'_> {
         detail: Value,
         change: impl Future<Output = Result<T>>,
     ) -> Result<T> {
+        self.audited_as(action, subject, detail.clone(), change, |_| Some(detail)).await
+    }
+
+    /// Makes a change that the audit table knows, with the detail that is `told` when it is made; `None`: nothing was
+    /// changed. Only what is certainly not done is taken back: a database that does not answer may have done it.
+    async fn audited_as<T>(
+        &self,
+        action: &'static str,
+        subject: &str,
+        detail: Value,
+        change: impl Future<Output = Result<T>>,
+        told: impl FnOnce(&T) -> Option<Value>,
+    ) -> Result<T> {
         let deed = self.store.record(&self.actor, action, subject, &detail).await?;
         let result = change.await;
-        match &result {
-            Ok(_) => {
-                tracing::info!(actor = %self.actor, action, subject = ?subject, detail = ?detail.to_string(), "an administrator's change")
-            }
-            Err(Error::Failed(crate::error::Error::Unavailable { .. })) => {}
-            Err(_) => {
-                if let Err(error) = self.store.take_back(&deed).await {
-                    tracing::error!(deed = %deed, cause = error.cause(), "the audit table names a change that was not made");
+        let written = match &result {
+            Err(Error::Failed(crate::error::Error::Unavailable { .. })) => Ok(()),
+            Err(_) => self.store.take_back(&deed).await,
+            Ok(made) => match told(made) {
+                None => self.store.take_back(&deed).await,
+                Some(now) => {
+                    tracing::info!(actor = %self.actor, action, subject = ?subject, detail = ?now.to_string(), "an administrator's change");
+                    if now == detail { Ok(()) } else { self.store.amend(&deed, &now).await }
                 }
-            }
+            },
+        };
+        if let Err(error) = written {
+            tracing::error!(deed = %deed, cause = error.cause(), "the audit table does not say what became of a change");
         }
         result
     }

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::definitions::{
-    Changed, InForce, Settings as FlavorSettings, change, format_of, in_force, read_file, stored,
+    Changed, Expected, InForce, Settings as FlavorSettings, change, in_force, read_entry, read_file, stored,
 };
 pub use self::queue::Queue;
 pub use self::site::{ReloadRequest, Reloaded, Reloads};

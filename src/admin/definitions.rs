@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Admin, Error, Result};
 use crate::admission::{Document, Kind};
 use crate::error::Error as Failure;
-use crate::outpost::{Changed, change, stored};
+use crate::outpost::{Changed, Expected, change, stored};
 use crate::store::{Store, Version};
 
 /// One version of the flavors or of the credits.
@@ -74,11 +74,11 @@ pub async fn definition_versions(store: &Store, kind: Kind) -> Result<Vec<Defini
 }
 
 impl Admin<'_> {
-    /// Replaces everything that is defined. With `expected`, only where that is the version in force.
+    /// Replaces everything that is defined.
     ///
     /// # Errors
-    /// Somebody was faster.
-    pub async fn apply(&self, document: &Document, expected: Option<i64>) -> Result<Changed> {
+    /// What is in force is not what is expected.
+    pub async fn apply(&self, document: &Document, expected: Expected) -> Result<Changed> {
         let action = match document.kind() {
             Kind::Flavors => "flavors.apply",
             Kind::Credits => "credits.apply",
@@ -89,8 +89,8 @@ impl Admin<'_> {
     /// Defines one flavor or credit, or replaces it.
     ///
     /// # Errors
-    /// The entry has a mistake; somebody was faster.
-    pub async fn set_entry(&self, kind: Kind, name: &str, entry: &Value, expected: Option<i64>) -> Result<Changed> {
+    /// The entry has a mistake; what is in force is not what is expected.
+    pub async fn set_entry(&self, kind: Kind, name: &str, entry: &Value, expected: Expected) -> Result<Changed> {
         let action = match kind {
             Kind::Flavors => "flavors.set",
             Kind::Credits => "credits.set",
@@ -112,7 +112,7 @@ impl Admin<'_> {
             Kind::Flavors => "flavors.set",
             Kind::Credits => "credits.set",
         };
-        self.define(kind, action, name, None, |before| {
+        self.define(kind, action, name, Expected::Whichever, |before| {
             let entry = before.and_then(|before| before.raw().get(kind.as_str())?.get(name));
             let mut entry = entry.cloned().unwrap_or_else(|| json!({}));
             for (path, value) in keys {
@@ -129,8 +129,8 @@ impl Admin<'_> {
     /// Removes one flavor or credit.
     ///
     /// # Errors
-    /// There is none of that name, something else names it, or somebody was faster.
-    pub async fn remove_entry(&self, kind: Kind, name: &str, expected: Option<i64>) -> Result<Changed> {
+    /// There is none of that name, something else names it, or what is in force is not what is expected.
+    pub async fn remove_entry(&self, kind: Kind, name: &str, expected: Expected) -> Result<Changed> {
         let (action, word) = match kind {
             Kind::Flavors => ("flavors.remove", "flavor"),
             Kind::Credits => ("credits.remove", "credit"),
@@ -151,16 +151,20 @@ impl Admin<'_> {
         kind: Kind,
         action: &'static str,
         subject: &str,
-        expected: Option<i64>,
+        expected: Expected,
         to: impl Fn(Option<&Document>) -> Result<Document, String>,
     ) -> Result<Changed> {
         let author = self.actor.to_string();
-        self.audited(action, subject, json!({}), async {
+        let change = async {
             change(self.store, kind, &author, None, expected, to).await.map_err(|error| match error {
                 Failure::Invalid { expected, .. } => Error::Invalid(expected),
                 Failure::Refused(sentence) => Error::Outdated(sentence),
                 error => error.into(),
             })
+        };
+        self.audited_as(action, subject, json!({}), change, |changed| {
+            let Changed { version, differences, .. } = changed;
+            changed.made.then(|| json!({ "version": version, "differences": differences.len() }))
         })
         .await
     }

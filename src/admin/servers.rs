@@ -8,6 +8,9 @@ use super::{Admin, Error, Result, after};
 use crate::model::{Phase, Server, Uid};
 use crate::store::{Search, Store};
 
+/// How often somebody else may be faster.
+const ROUNDS: usize = 20;
+
 /// A server that exists.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct ServerSummary {
@@ -137,23 +140,28 @@ impl Admin<'_> {
         .await
     }
 
-    /// Changes when a server's time is over, and says when that is.
+    /// Changes when a server's time is over, and says when that is. Whoever is not the first tries again from what is the end
+    /// then.
     ///
     /// # Errors
-    /// It has ended, or the date is past.
-    pub async fn extend_server(&self, server: &Server, until: Until) -> Result<Option<DateTime<Utc>>> {
-        let uid = &server.uid;
-        let end = until.date(server.end_date, self.store.clock().now())?;
-        let mut detail = names(server);
-        detail["from"] = json!(server.end_date);
-        detail["to"] = json!(end);
-        self.audited("service.extend", uid.as_str(), detail, async {
-            let extended = self.store.extend_server(uid, end).await?;
-            extended
-                .then_some(end)
-                .ok_or_else(|| Error::Conflict(format!("server {uid} has ended or is being stopped")))
-        })
-        .await
+    /// There is no such server, it has ended, or the date is past.
+    pub async fn extend_server(&self, uid: &Uid, until: Until) -> Result<Option<DateTime<Utc>>> {
+        for _ in 0..ROUNDS {
+            let server = server(self.store, uid).await?;
+            if matches!(server.phase, Phase::Ended | Phase::Stopping) {
+                return Err(Error::Conflict(format!("server {uid} has ended or is being stopped")));
+            }
+            let (from, to) = (server.end_date, until.date(server.end_date, self.store.clock().now())?);
+            let mut detail = names(&server);
+            detail["from"] = json!(from);
+            detail["to"] = json!(to);
+            let change = async { Ok(self.store.extend_server(uid, from, to).await?) };
+            let told = detail.clone();
+            if self.audited_as("service.extend", uid.as_str(), detail, change, |made| made.then_some(told)).await? {
+                return Ok(to);
+            }
+        }
+        Err(Error::Conflict(format!("somebody else changes the end of server {uid} at the same time; try again")))
     }
 }
 

@@ -11,7 +11,7 @@ use super::{BAD_CONFIGURATION, Context, Failure, Outcome};
 use crate::admin::{definition, definition_versions};
 use crate::admission::{Document, Format, Kind};
 use crate::model::printable;
-use crate::outpost::{Changed, format_of, read_file};
+use crate::outpost::{Changed, Expected, read_entry, read_file};
 use crate::store::Store;
 
 #[derive(Subcommand)]
@@ -66,7 +66,7 @@ pub(super) struct Set {
     /// Keys and values: `max=5`, `resources.mem_limit=4G`. Values are YAML; `null` takes a key away.
     #[arg(value_name = "KEY=VALUE", required_unless_present = "file", value_parser = assignment)]
     keys: Vec<(String, Value)>,
-    /// All of its keys, in a file of YAML, TOML or JSON.
+    /// All of its keys, in a file: YAML, or TOML or JSON by its ending; `-`: YAML from standard input.
     #[arg(long, conflicts_with = "keys")]
     file: Option<PathBuf>,
     /// Print JSON.
@@ -76,7 +76,7 @@ pub(super) struct Set {
 
 fn assignment(text: &str) -> Result<(String, Value), String> {
     let (key, value) = text.split_once('=').ok_or("has to be KEY=VALUE")?;
-    let value = serde_saphyr::from_str(value).map_err(|error| format!("the value of {key} is no YAML: {error}"))?;
+    let value = Format::Yaml.read(value).map_err(|error| format!("the value of {key} is no YAML: {error}"))?;
     Ok((key.to_owned(), value))
 }
 
@@ -92,14 +92,15 @@ pub(super) async fn run(context: &Context, kind: Kind, command: Command) -> Outc
         Command::Diff { file, json } | Command::Apply { file, dry_run: true, json } => {
             return diff(&store, &document(kind, &file)?, json).await;
         }
-        Command::Apply { file, json, .. } => (admin.apply(&document(kind, &file)?, None).await?, json),
+        Command::Apply { file, json, .. } => (admin.apply(&document(kind, &file)?, Expected::Whichever).await?, json),
         Command::Set(Set { name, file: Some(file), json, .. }) => {
-            (admin.set_entry(kind, &name, &entry(&file)?, None).await?, json)
+            let entry = entry(kind, &name, &file)?;
+            (admin.set_entry(kind, &name, &entry, Expected::Whichever).await?, json)
         }
         Command::Set(Set { name, keys, json, .. }) => (admin.set_keys(kind, &name, &keys).await?, json),
-        Command::Remove { name, json } => (admin.remove_entry(kind, &name, None).await?, json),
+        Command::Remove { name, json } => (admin.remove_entry(kind, &name, Expected::Whichever).await?, json),
     };
-    let Changed { version, differences, warnings } = changed;
+    let Changed { version, differences, warnings, .. } = changed;
     tell(version, &differences, &warnings, as_json)?;
     if !as_json {
         println!("Version {version} of the {} is in force.", kind.as_str());
@@ -118,17 +119,13 @@ fn document(kind: Kind, file: &Path) -> Result<Document, Failure> {
 }
 
 /// One flavor or credit of a file.
-fn entry(file: &Path) -> Result<Value, Failure> {
-    let mistake = |error: &dyn std::fmt::Display| Failure(BAD_CONFIGURATION, format!("{}: {error}", file.display()));
+fn entry(kind: Kind, name: &str, file: &Path) -> Result<Value, Failure> {
+    let mistake = |text: String| Failure(BAD_CONFIGURATION, text);
     if file == Path::new("-") {
-        return serde_saphyr::from_str(&standard_input()?).map_err(|error| mistake(&error));
+        let entry = Document::parse_entry(kind, name, &standard_input()?, Format::Yaml);
+        return entry.map_err(|error| mistake(format!("standard input: {error}")));
     }
-    let text = std::fs::read_to_string(file).map_err(|error| mistake(&error))?;
-    match format_of(file) {
-        Format::Yaml => serde_saphyr::from_str(&text).map_err(|error| mistake(&error)),
-        Format::Toml => toml::from_str(&text).map_err(|error| mistake(&error)),
-        Format::Json => serde_json::from_str(&text).map_err(|error| mistake(&error)),
-    }
+    read_entry(kind, name, file).map_err(mistake)
 }
 
 fn standard_input() -> Result<String, Failure> {

@@ -130,14 +130,12 @@ async fn ended(store: &Store, hub: Option<String>, as_json: bool) -> Outcome {
     Ok(())
 }
 
-/// The server that an id of the command line means.
-fn find<'a>(servers: &'a [Server], id: &str) -> Result<&'a Server, Failure> {
-    let id = Uid::parse(id).ok_or_else(|| {
+/// Reads an id of the command line.
+fn uid(id: &str) -> Result<Uid, Failure> {
+    Uid::parse(id).ok_or_else(|| {
         let text = format!("{:?} is no server id; `outpost service list` shows them", printable(id));
         Failure(BAD_CONFIGURATION, text)
-    })?;
-    let server = servers.iter().find(|server| server.uid == id);
-    server.ok_or_else(|| Failure(FAILED, format!("there is no server {id}")))
+    })
 }
 
 async fn extend(context: &Context, store: &Store, arguments: Extend) -> Outcome {
@@ -146,8 +144,7 @@ async fn extend(context: &Context, store: &Store, arguments: Extend) -> Outcome 
         (_, Some(date)) => Until::Date(date),
         _ => Until::Open,
     };
-    let servers = store.servers().await?;
-    let end = context.admin(store).extend_server(find(&servers, &arguments.id)?, until).await?;
+    let end = context.admin(store).extend_server(&uid(&arguments.id)?, until).await?;
     if arguments.json {
         return json(&json!({ "id": arguments.id, "end_date": end }));
     }
@@ -162,7 +159,9 @@ async fn stop(context: &Context, store: &Store, arguments: Stop) -> Outcome {
     let servers = store.servers().await?;
     let mut chosen: Vec<&Server> = Vec::new();
     for id in &arguments.ids {
-        chosen.push(find(&servers, id)?);
+        let id = uid(id)?;
+        let server = servers.iter().find(|server| server.uid == id);
+        chosen.push(server.ok_or_else(|| Failure(FAILED, format!("there is no server {id}")))?);
     }
     if arguments.all || arguments.hub.is_some() {
         chosen =

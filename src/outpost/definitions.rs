@@ -90,6 +90,29 @@ pub struct Changed {
     pub differences: Vec<String>,
     /// What may not be meant so.
     pub warnings: Vec<String>,
+    /// Whether there is a new version.
+    pub made: bool,
+}
+
+/// Which version a change is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Expected {
+    /// Whichever is in force, and nothing as well.
+    Whichever,
+    /// Whichever is in force: something has to be defined.
+    Something,
+    /// This one; 0: nothing was ever defined.
+    Version(i64),
+}
+
+impl Expected {
+    const fn is(self, version: i64) -> bool {
+        match self {
+            Self::Whichever => true,
+            Self::Something => version > 0,
+            Self::Version(expected) => version == expected,
+        }
+    }
 }
 
 /// Reads a file of flavors or credits, and gives its digest.
@@ -97,6 +120,23 @@ pub struct Changed {
 /// # Errors
 /// A sentence that names the file, the line and the key.
 pub fn read_file(kind: Kind, path: &Path) -> Result<(Document, String), String> {
+    let text = read_text(path)?;
+    let document = Document::parse(kind, &text, format_of(path));
+    let document = document.map_err(|mistake| format!("{}: {mistake}", path.display()))?;
+    let digest = Sha256::digest(text.as_bytes());
+    Ok((document, digest.iter().map(|byte| format!("{byte:02x}")).collect()))
+}
+
+/// Reads a file of one flavor or credit.
+///
+/// # Errors
+/// As for [`read_file`].
+pub fn read_entry(kind: Kind, name: &str, path: &Path) -> Result<Value, String> {
+    let entry = Document::parse_entry(kind, name, &read_text(path)?, format_of(path));
+    entry.map_err(|mistake| format!("{}: {mistake}", path.display()))
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
     let fail = |mistake: String| format!("{}: {mistake}", path.display());
     let size = std::fs::metadata(path).map_err(|error| fail(format!("cannot be read: {error}")))?.len();
     if size > LARGEST {
@@ -106,14 +146,11 @@ pub fn read_file(kind: Kind, path: &Path) -> Result<(Document, String), String> 
     if text.trim().is_empty() {
         return Err(fail("is empty, which is taken for a file that is still being written".to_owned()));
     }
-    let document = Document::parse(kind, &text, format_of(path)).map_err(fail)?;
-    let digest = Sha256::digest(text.as_bytes());
-    Ok((document, digest.iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok(text)
 }
 
 /// How a file is written, by its ending.
-#[must_use]
-pub fn format_of(path: &Path) -> Format {
+fn format_of(path: &Path) -> Format {
     match path.extension().and_then(|ending| ending.to_str()) {
         Some("toml") => Format::Toml,
         Some("json") => Format::Json,
@@ -121,23 +158,23 @@ pub fn format_of(path: &Path) -> Format {
     }
 }
 
-/// Makes a new version out of the newest one. Whoever is not the first tries again on what is the newest then; with
-/// `expected`, a version number, it is an error instead.
+/// Makes a new version out of the newest one. Whoever is not the first tries again on what is the newest then, if that is
+/// still `expected`.
 ///
 /// # Errors
-/// What `change` says; [`Error::Refused`]: somebody was faster; the database does not answer.
+/// What `change` says; [`Error::Refused`]: what is in force is not what is expected; the database does not answer.
 pub async fn change(
     store: &Store,
     kind: Kind,
     author: &str,
     digest: Option<&str>,
-    expected: Option<i64>,
+    expected: Expected,
     change: impl Fn(Option<&Document>) -> Result<Document, String>,
 ) -> Result<Changed> {
     for _ in 0..ROUNDS {
         let newest = store.definitions(kind.as_str()).await?;
         let version = newest.as_ref().map_or(0, |newest| newest.version);
-        if expected.is_some_and(|expected| expected != version) {
+        if !expected.is(version) {
             break;
         }
         let before = newest.map(|newest| stored(kind, &newest.document)).transpose()?;
@@ -148,7 +185,7 @@ pub async fn change(
         };
         let warnings = after.warnings().to_vec();
         if before.is_some() && differences.is_empty() && digest.is_none() {
-            return Ok(Changed { version, differences, warnings });
+            return Ok(Changed { version, differences, warnings, made: false });
         }
         let document = serde_json::to_string(after.raw()).map_err(Error::internal)?;
         let short = |line: &str| match line.char_indices().nth(LONGEST_SUMMARY) {
@@ -169,10 +206,14 @@ pub async fn change(
             digest,
         };
         if store.add_definitions(&new).await? {
-            return Ok(Changed { version: version + 1, differences, warnings });
+            return Ok(Changed { version: version + 1, differences, warnings, made: true });
         }
     }
-    Err(Error::Refused("Somebody else changed this at the same time. Please look at it and try again.".to_owned()))
+    let sentence = match expected {
+        Expected::Something => "Nothing is defined yet, so that there is nothing to change.",
+        _ => "Somebody else changed this at the same time. Please look at it and try again.",
+    };
+    Err(Error::Refused(sentence.to_owned()))
 }
 
 /// Reads a document of the database.
@@ -228,7 +269,8 @@ impl Outpost {
             for warning in document.warnings() {
                 tracing::warn!(file = %path.display(), warning, "this may not be meant so");
             }
-            let changed = change(&self.store, kind, "file", Some(&digest), None, |_| Ok(document.clone())).await?;
+            let changed =
+                change(&self.store, kind, "file", Some(&digest), Expected::Whichever, |_| Ok(document.clone())).await?;
             tracing::info!(
                 kind = kind.as_str(), file = %path.display(), version = changed.version,
                 differences = changed.differences.len(), "a file was applied"

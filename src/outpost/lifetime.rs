@@ -5,9 +5,9 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Entry, Outpost};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::hub::{Report, Reporter};
-use crate::model::{Phase, Uid};
+use crate::model::Phase;
 use crate::store::Outcome;
 
 /// An ended server that no hub asked about for this long is removed: a hub that has seen the end asks no more, and does not
@@ -68,20 +68,6 @@ impl Outpost {
             );
             let reporter = Reporter { hub, callbacks, clock: self.clock.clone() };
             self.tracker.spawn(async move { reporter.last_word(&Report::Notice { message }).await });
-        }
-        Ok(())
-    }
-
-    /// Sets when a server has to end; `None`: it has no end.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`]; the database does not answer.
-    pub async fn extend(&self, uid: &Uid, end: Option<DateTime<Utc>>) -> Result<()> {
-        if !self.store.extend_server(uid, end).await? {
-            return Err(Error::NotFound);
-        }
-        if let Some(entry) = self.view.by_uid(uid) {
-            entry.set_end(end, None);
         }
         Ok(())
     }

@@ -48,6 +48,19 @@ impl Store {
         Ok(id)
     }
 
+    /// Changes what is to be known about a deed.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn amend(&self, deed: &Uid, detail: &Value) -> Result<()> {
+        const SQL: &str = "UPDATE audit SET detail = $2 WHERE id = $1";
+        self.timed("amend", async {
+            execute!(self, SQL, |query| query.bind(deed.as_str()).bind(detail.to_string()))?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Takes back a deed that was not done.
     ///
     /// # Errors

@@ -7,16 +7,22 @@ use crate::error::Result;
 use crate::model::Uid;
 
 impl Store {
-    /// Sets when a server has to end; `None`: it has no end. `false`: there is no such server.
+    /// Sets when a server has to end, where that was `from` until now; `None`: it has no end. `false`: somebody else was
+    /// faster, or there is no such server.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn extend_server(&self, uid: &Uid, end_date: Option<DateTime<Utc>>) -> Result<bool> {
-        const SQL: &str = "UPDATE servers SET end_date = $2, runtime_seconds = NULL, changed_at = $3 WHERE uid = $1 \
-             AND phase IN ('queued', 'starting', 'running')";
+    pub async fn extend_server(
+        &self,
+        uid: &Uid,
+        from: Option<DateTime<Utc>>,
+        to: Option<DateTime<Utc>>,
+    ) -> Result<bool> {
+        const SQL: &str = "UPDATE servers SET end_date = $3, runtime_seconds = NULL, changed_at = $4 WHERE uid = $1 \
+             AND end_date IS NOT DISTINCT FROM $2 AND phase IN ('queued', 'starting', 'running')";
         let now = self.clock.now();
         self.timed("extend_server", async {
-            Ok(execute!(self, SQL, |query| query.bind(uid.as_str()).bind(end_date).bind(now))? == 1)
+            Ok(execute!(self, SQL, |query| query.bind(uid.as_str()).bind(from).bind(to).bind(now))? == 1)
         })
         .await
     }

@@ -238,12 +238,12 @@ async fn more_time_is_more_time() {
     let outpost = &site.outpost.outpost;
     let entry = site.outpost.view_entry("lab", "abc");
     // As the command line does it, without this process.
-    assert!(outpost.store.extend_server(&entry.uid, None).await.unwrap());
+    assert!(outpost.store.extend_server(&entry.uid, entry.server().end_date, None).await.unwrap());
     tokio::time::sleep(std::time::Duration::from_secs(4)).await;
     let server = site.phase("lab").await;
     assert_eq!(server["stop_pending"], false, "{server}");
     let end = outpost.clock.now();
-    outpost.extend(&entry.uid, Some(end)).await.unwrap();
+    assert!(outpost.store.extend_server(&entry.uid, None, Some(end)).await.unwrap());
     eventually("it is gone", || async { site.phase("lab").await.is_null().then_some(()) }).await;
 }
 
@@ -370,7 +370,7 @@ async fn replicas_see_a_change_of_each_other() {
         outpost::admission::Kind::Flavors,
         "token:test",
         None,
-        None,
+        outpost::outpost::Expected::Whichever,
         |_| {
             outpost::admission::Document::from_value(
                 outpost::admission::Kind::Flavors,

@@ -300,14 +300,15 @@ async fn a_time_that_is_over_ends_a_server_unless_it_got_more(#[case] kind: Kind
     assert!(store.note_warning(&server.uid, end).await.unwrap());
     assert!(!store.note_warning(&server.uid, end).await.unwrap(), "one warning for each end");
     clock.advance(hour);
-    assert!(store.extend_server(&server.uid, Some(clock.now() + hour)).await.unwrap());
+    assert!(store.extend_server(&server.uid, Some(end), Some(clock.now() + hour)).await.unwrap());
+    assert!(!store.extend_server(&server.uid, Some(end), None).await.unwrap(), "that is not its end any more");
     assert!(!store.expire_server(&server.uid).await.unwrap());
     assert!(!store.note_warning(&server.uid, end).await.unwrap(), "that is not its end any more");
     assert!(store.note_warning(&server.uid, clock.now() + hour).await.unwrap());
     clock.advance(hour);
     assert!(store.expire_server(&server.uid).await.unwrap());
     assert!(!store.expire_server(&server.uid).await.unwrap());
-    assert!(!store.extend_server(&server.uid, None).await.unwrap(), "it is being stopped");
+    assert!(!store.extend_server(&server.uid, Some(clock.now()), None).await.unwrap(), "it is being stopped");
 }
 
 #[rstest]

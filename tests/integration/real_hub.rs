@@ -253,7 +253,8 @@ async fn a_real_hub_shows_flavors_limits_and_the_queue() {
     let end = short.server().end_date.unwrap();
     assert!(end - outpost.outpost.clock.now() > chrono::TimeDelta::minutes(25), "{end}");
     let soon = outpost.outpost.clock.now() + chrono::TimeDelta::seconds(3);
-    outpost.outpost.extend(&short.uid, Some(soon)).await.unwrap();
+    assert!(outpost.outpost.store.extend_server(&short.uid, Some(end), Some(soon)).await.unwrap());
+    outpost.outpost.take_up().await;
     hub.wait_until_stopped("bob", "short").await;
     let ended = outpost.outpost.store.history(20).await.unwrap();
     assert!(ended.iter().any(|ended| ended.name == "short" && ended.outcome == "expired"), "{ended:?}");

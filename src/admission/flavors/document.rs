@@ -59,12 +59,19 @@ impl Document {
     /// A sentence with line and column, the key and what was expected.
     pub fn parse(kind: Kind, text: &str, format: Format) -> Result<Self, String> {
         let raw = format.read(text)?;
-        Self::checked(kind, raw).map_err(|mistake| {
-            let sentence = sentence(&mistake);
-            match format.locate(text, &mistake.path) {
-                Some((line, column)) => format!("line {line}, column {column}: {sentence}"),
-                None => sentence,
-            }
+        Self::checked(kind, raw).map_err(|mistake| located(&mistake, format.locate(text, &mistake.path)))
+    }
+
+    /// Reads one flavor or credit, as a document defines it below `name`.
+    ///
+    /// # Errors
+    /// As for [`Document::parse`].
+    pub fn parse_entry(kind: Kind, name: &str, text: &str, format: Format) -> Result<Value, String> {
+        let entry = format.read(text)?;
+        let checked = Self::checked(kind, json!({ kind.as_str(): { name: &entry } }));
+        checked.map(|_| entry).map_err(|mistake| {
+            // In the text, it is at the top.
+            located(&mistake, format.locate(text, mistake.path.get(2..).unwrap_or_default()))
         })
     }
 
@@ -145,6 +152,14 @@ impl Document {
 
     pub(in crate::admission) fn sets(&self) -> &Sets {
         &self.sets
+    }
+}
+
+fn located(mistake: &Mistake, at: Option<(usize, usize)>) -> String {
+    let sentence = sentence(mistake);
+    match at {
+        Some((line, column)) => format!("line {line}, column {column}: {sentence}"),
+        None => sentence,
     }
 }
 

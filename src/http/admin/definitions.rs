@@ -17,7 +17,7 @@ use super::problem::Problem;
 use crate::admin::{self, DefinitionVersion};
 use crate::admission::{Document, Format, Kind};
 use crate::http::App;
-use crate::outpost::Changed;
+use crate::outpost::{Changed, Expected};
 
 /// The paths of one kind, below its name.
 pub(super) fn routes(kind: Kind) -> Router<App> {
@@ -26,7 +26,7 @@ pub(super) fn routes(kind: Kind) -> Router<App> {
         .route("/versions", get(versions))
         .route("/versions/{version}", get(show_version))
         .route("/diff", post(diff))
-        .route("/{name}", put(set).delete(remove))
+        .route("/entries/{name}", put(set).delete(remove))
         .method_not_allowed_fallback(super::problem::method_not_allowed)
         .layer(Extension(kind))
 }
@@ -64,22 +64,22 @@ impl From<admin::Definition> for Definition {
     }
 }
 
-/// `If-Match`: the version that a change is for. Without one, whichever is in force.
+/// `If-Match`: the version that a change is for.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::http) struct Expected(Option<i64>);
+pub(in crate::http) struct IfMatch(Expected);
 
-impl FromRequestParts<App> for Expected {
+impl FromRequestParts<App> for IfMatch {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _outpost: &App) -> Result<Self, Problem> {
-        let Some(value) = parts.headers.get(IF_MATCH) else { return Ok(Self(None)) };
+        let Some(value) = parts.headers.get(IF_MATCH) else { return Ok(Self(Expected::Whichever)) };
         let text = value.to_str().unwrap_or_default().trim();
         if text == "*" {
-            return Ok(Self(None));
+            return Ok(Self(Expected::Something));
         }
         let version = text.trim_matches('"').parse().ok();
         let mistake = || Problem::invalid("If-Match: has to be the number of a version.");
-        version.map(|version| Self(Some(version))).ok_or_else(mistake)
+        version.map(|version| Self(Expected::Version(version))).ok_or_else(mistake)
     }
 }
 
@@ -96,7 +96,7 @@ fn document(kind: Kind, body: &Text) -> Result<Document, Problem> {
 /// Takes a change over at once.
 async fn in_force(outpost: &App, changed: Changed) -> impl IntoResponse + use<> {
     outpost.take_up().await;
-    let Changed { version, differences, warnings } = changed;
+    let Changed { version, differences, warnings, .. } = changed;
     tagged(version, Difference { version, differences, warnings })
 }
 
@@ -153,14 +153,14 @@ pub(in crate::http) async fn show_version(
         (status = 200, description = "The version in force, and what it changed", body = Difference),
         (status = 401, description = "No valid token", body = Problem),
         (status = 403, description = "The token may only read", body = Problem),
-        (status = 412, description = "Another version is in force", body = Problem),
+        (status = 412, description = "Another version is in force, or none", body = Problem),
         (status = 422, description = "The document has a mistake", body = Problem),
     ))]
 pub(in crate::http) async fn replace(
     writer: Writer,
     State(outpost): State<App>,
     Extension(kind): Extension<Kind>,
-    Expected(expected): Expected,
+    IfMatch(expected): IfMatch,
     body: Text,
 ) -> Result<impl IntoResponse, Problem> {
     let document = document(kind, &body)?;
@@ -169,20 +169,20 @@ pub(in crate::http) async fn replace(
 }
 
 /// Defines one flavor or credit, or replaces it; the others stay as they are.
-#[utoipa::path(put, path = "/api/v1/{kind}/{name}", security(("admin" = [])),
+#[utoipa::path(put, path = "/api/v1/{kind}/entries/{name}", security(("admin" = [])),
     params(("kind" = String, Path), ("name" = String, Path), ("If-Match" = Option<String>, Header)),
     request_body = Object, responses(
         (status = 200, description = "The version in force, and what it changed", body = Difference),
         (status = 401, description = "No valid token", body = Problem),
         (status = 403, description = "The token may only read", body = Problem),
-        (status = 412, description = "Another version is in force", body = Problem),
+        (status = 412, description = "Another version is in force, or none", body = Problem),
         (status = 422, description = "It has a mistake", body = Problem),
     ))]
 pub(in crate::http) async fn set(
     writer: Writer,
     State(outpost): State<App>,
     Extension(kind): Extension<Kind>,
-    Expected(expected): Expected,
+    IfMatch(expected): IfMatch,
     Segment(name): Segment,
     Body(entry): Body<Value>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -192,20 +192,20 @@ pub(in crate::http) async fn set(
 }
 
 /// Removes one flavor or credit.
-#[utoipa::path(delete, path = "/api/v1/{kind}/{name}", security(("admin" = [])),
+#[utoipa::path(delete, path = "/api/v1/{kind}/entries/{name}", security(("admin" = [])),
     params(("kind" = String, Path), ("name" = String, Path), ("If-Match" = Option<String>, Header)), responses(
         (status = 200, description = "The version in force, and what it changed", body = Difference),
         (status = 401, description = "No valid token", body = Problem),
         (status = 403, description = "The token may only read", body = Problem),
         (status = 404, description = "There is none of that name", body = Problem),
-        (status = 412, description = "Another version is in force", body = Problem),
+        (status = 412, description = "Another version is in force, or none", body = Problem),
         (status = 422, description = "Something else names it", body = Problem),
     ))]
 pub(in crate::http) async fn remove(
     writer: Writer,
     State(outpost): State<App>,
     Extension(kind): Extension<Kind>,
-    Expected(expected): Expected,
+    IfMatch(expected): IfMatch,
     Segment(name): Segment,
 ) -> Result<impl IntoResponse, Problem> {
     let changed = writer.admin(&outpost, &outpost.config.load()).remove_entry(kind, &name, expected).await?;

@@ -180,8 +180,7 @@ pub(in crate::http) async fn extend(
     Body(extension): Body<Extension>,
 ) -> Result<Json<End>, Problem> {
     let (uid, until) = (id.uid()?, extension.until()?);
-    let server = admin::server(&outpost.store, &uid).await?;
-    let end_date = writer.admin(&outpost, &outpost.config.load()).extend_server(&server, until).await?;
+    let end_date = writer.admin(&outpost, &outpost.config.load()).extend_server(&uid, until).await?;
     outpost.take_up().await;
     Ok(Json(End { id: uid.to_string(), end_date }))
 }

@@ -25,14 +25,14 @@ async fn flavors_are_versions(#[case] kind: Kind) {
     let listed = site.outpost.get("/flavors/").await.body;
     assert_eq!(listed["small"]["max"], 5, "hubs have it at once: {listed}");
 
-    let set = site.put("/flavors/small", &json!({ "display_name": "Small", "max": 10 })).await;
+    let set = site.put("/flavors/entries/small", &json!({ "display_name": "Small", "max": 10 })).await;
     let difference = json!({ "version": 2, "differences": ["flavors.small.max: 5 -> 10"], "warnings": [] });
     assert_eq!(set.body, difference);
-    let added = site.put("/flavors/ti%20ny", &json!({ "max": 1 })).await;
+    let added = site.put("/flavors/entries/ti%20ny", &json!({ "max": 1 })).await;
     assert_eq!(added.body["version"], 3);
-    let removed = site.delete("/flavors/ti%20ny").await;
+    let removed = site.delete("/flavors/entries/ti%20ny").await;
     assert_eq!((removed.status.as_u16(), &removed.body["version"]), (200, &json!(4)));
-    assert_eq!(problem(&site.delete("/flavors/tiny").await, 404), r#"there is no flavor "tiny""#);
+    assert_eq!(problem(&site.delete("/flavors/entries/tiny").await, 404), r#"there is no flavor "tiny""#);
 
     let shown = site.get("/flavors").await.body;
     assert_eq!((&shown["version"], &shown["author"]), (&json!(4), &json!("token:changer")));
@@ -54,20 +54,21 @@ async fn flavors_are_versions(#[case] kind: Kind) {
     assert_eq!(site.get("/flavors").await.body["version"], 4, "only shown");
     let bad = site.put("/flavors", &json!({ "flavours": {} })).await;
     assert!(problem(&bad, 422).contains("flavours"), "{:?}", bad.body);
-    let bad = site.put("/flavors/small", &json!({ "max": "many" })).await;
+    let bad = site.put("/flavors/entries/small", &json!({ "max": "many" })).await;
     assert!(problem(&bad, 422).contains("max"), "{:?}", bad.body);
     assert_eq!(site.get("/flavors").await.body["version"], 4);
 
-    let deeds: Vec<_> = site.deeds().await.into_iter().map(|deed| format!("{} {}", deed[1], deed[2])).collect();
-    assert_eq!(
-        deeds[..4],
-        [
-            r#""flavors.remove" "ti ny""#,
-            r#""flavors.set" "ti ny""#,
-            r#""flavors.set" "small""#,
-            r#""flavors.apply" """#
-        ]
-    );
+    let same = site.put("/flavors/entries/small", &json!({ "display_name": "Small", "max": 10 })).await;
+    assert_eq!(same.body, json!({ "version": 4, "differences": [], "warnings": [] }));
+
+    let deed = |action: &str, subject: &str, version: i64, differences: i64| json!(["token:changer", action, subject, { "version": version, "differences": differences }]);
+    let expected = [
+        deed("flavors.remove", "ti ny", 4, 1),
+        deed("flavors.set", "ti ny", 3, 1),
+        deed("flavors.set", "small", 2, 1),
+        deed("flavors.apply", "", 1, 2),
+    ];
+    assert_eq!(site.deeds().await[..4], expected, "one for each version");
 }
 
 #[rstest]
@@ -90,7 +91,7 @@ async fn of_two_who_change_the_same_version_one_is_told(#[case] kind: Kind) {
     let bad = site.request(Method::PUT, "/flavors", &site.writer).header(IF_MATCH, "abc").json(&json!({}));
     assert_eq!(problem(&site.outpost.send(bad).await, 422), "If-Match: has to be the number of a version.");
     // Without it, whoever comes later changes what is there then.
-    let set = async |name: &str| site.put(&format!("/flavors/{name}"), &json!({ "max": 1 })).await;
+    let set = async |name: &str| site.put(&format!("/flavors/entries/{name}"), &json!({ "max": 1 })).await;
     let replies = tokio::join!(set("a"), set("b"), set("c"));
     assert!([replies.0, replies.1, replies.2].iter().all(|reply| reply.status == 200));
     let flavors = site.get("/flavors").await.body["document"]["flavors"].clone();
@@ -99,14 +100,38 @@ async fn of_two_who_change_the_same_version_one_is_told(#[case] kind: Kind) {
 }
 
 #[tokio::test]
+async fn a_flavor_may_have_any_name() {
+    let site = Site::start(Kind::Sqlite, "").await.unwrap();
+    for (path, name) in [("versions", "versions"), ("diff", "diff"), ("entries", "entries"), ("a%2Fb", "a/b")] {
+        let set = site.put(&format!("/flavors/entries/{path}"), &json!({ "max": 1 })).await;
+        assert_eq!(set.status, 200, "{name}: {:?}", set.body);
+        assert_eq!(site.get("/flavors").await.body["document"]["flavors"][name], json!({ "max": 1 }));
+        assert_eq!(site.delete(&format!("/flavors/entries/{path}")).await.status, 200, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn any_version_is_one() {
+    let site = Site::start(Kind::Sqlite, "").await.unwrap();
+    let set = async || {
+        let put = site.request(Method::PUT, "/flavors/entries/small", &site.writer).header(IF_MATCH, "*");
+        site.outpost.send(put.json(&json!({ "max": 1 }))).await
+    };
+    assert_eq!(problem(&set().await, 412), "Nothing is defined yet, so that there is nothing to change.");
+    assert_eq!(site.get("/flavors").await.body["version"], 0);
+    assert_eq!(site.put("/flavors", &json!({ "flavors": {} })).await.body["version"], 1);
+    assert_eq!(set().await.body["version"], 2);
+}
+
+#[tokio::test]
 async fn credits_are_the_same() {
     let site = Site::start(Kind::Sqlite, "").await.unwrap();
     let made = site.put("/credits", &json!({ "credits": { "free": { "cap": 10 } } })).await;
     assert_eq!((made.status.as_u16(), &made.body["version"]), (200, &json!(1)), "{:?}", made.body);
     assert_eq!(site.outpost.get("/credits/").await.body["free"]["cap"], 10);
-    assert_eq!(site.put("/credits/more", &json!({ "cap": 1 })).await.body["version"], 2);
-    assert_eq!(site.delete("/credits/more").await.body["version"], 3);
-    assert_eq!(problem(&site.delete("/credits/more").await, 404), r#"there is no credit "more""#);
+    assert_eq!(site.put("/credits/entries/more", &json!({ "cap": 1 })).await.body["version"], 2);
+    assert_eq!(site.delete("/credits/entries/more").await.body["version"], 3);
+    assert_eq!(problem(&site.delete("/credits/entries/more").await, 404), r#"there is no credit "more""#);
     assert_eq!(site.get("/flavors").await.body["version"], 0);
     assert!(site.deeds().await[0][1] == "credits.remove");
 }

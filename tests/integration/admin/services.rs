@@ -124,3 +124,24 @@ async fn an_end_is_moved(#[case] kind: Kind) {
     assert_eq!(extensions.len(), 4, "{deeds:?}");
     assert_eq!((&extensions[0][3]["from"], &extensions[0][3]["to"]), (&json!("2999-12-01T12:00:00Z"), &Value::Null));
 }
+
+#[rstest]
+#[case::sqlite(Kind::Sqlite)]
+#[case::postgres(Kind::Postgres)]
+#[tokio::test]
+async fn all_who_give_more_time_at_once_give_it(#[case] kind: Kind) {
+    let Some(site) = Site::start(kind, "").await else { return };
+    site.start_server("lab").await;
+    let id = site.get("/services").await.body["services"][0]["id"].as_str().unwrap().to_owned();
+    let path = format!("/services/{id}/extend");
+    let first = site.post(&path, &json!({ "until": "2999-12-01" })).await;
+    assert_eq!(first.body["end_date"], "2999-12-01T00:00:00Z");
+    let hour = async || assert_eq!(site.post(&path, &json!({ "by": "1h" })).await.status, 200);
+    tokio::join!(hour(), hour(), hour(), hour(), hour(), hour());
+    let shown = site.get(&format!("/services/{id}")).await;
+    assert_eq!(shown.body["end_date"], "2999-12-01T06:00:00Z");
+    let mut ends: Vec<_> = site.deeds().await.iter().map(|deed| deed[3]["to"].to_string()).take(7).collect();
+    ends.sort();
+    ends.dedup();
+    assert_eq!(ends.len(), 7, "what was tried again is not there: {ends:?}");
+}

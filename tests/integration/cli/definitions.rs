@@ -75,11 +75,15 @@ async fn flavors_are_applied_shown_set_and_removed() {
     );
 
     let bad = file(&daemon, "bad.yaml", "flavors:\n  small:\n    max: many\n");
+    let broken = file(&daemon, "broken.yaml", "display_name: Small\nmax: many\n");
+    let empty = file(&daemon, "empty.yaml", "\n");
     let no = daemon.dir().join("no.yaml");
     for (arguments, code, expected) in [
         (&["apply", &bad][..], 2, "bad.yaml: "),
         (&["diff", &bad], 2, "flavors.small.max"),
         (&["apply", no.to_str().unwrap()], 2, "no.yaml: "),
+        (&["set", "small", "--file", &broken], 2, "broken.yaml: line 2, column 6: flavors.small.max: expected"),
+        (&["set", "small", "--file", &empty], 2, "empty.yaml: is empty"),
         (&["set", "small", "max=many"], 2, "max"),
         (&["set", "small", "max"], 2, "has to be KEY=VALUE"),
         (&["set", "small", "max=[1"], 2, "the value of max is no YAML"),

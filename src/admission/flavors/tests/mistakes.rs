@@ -82,6 +82,27 @@ fn json_mistakes(#[case] text: &str, #[case] expected: &str) {
     assert!(error.contains(expected), "{error}");
 }
 
+#[rstest]
+#[case(
+    "max: 1\nresources:\n  cpus: 5",
+    Format::Yaml,
+    "line 3, column 9: flavors.\"a b\".resources.cpus: expected one of"
+)]
+#[case("- 1", Format::Yaml, "flavors.\"a b\": expected a table, found a list")]
+#[case("max: 1\nmax: 2", Format::Yaml, "line 2, column 1: ")]
+#[case("max = 1\nqueue = 5", Format::Toml, "line 2, column 9: flavors.\"a b\".queue: expected true or false")]
+#[case("{\"max\": \"x\"}", Format::Json, "line 1, column ")]
+fn mistakes_of_one_entry(#[case] text: &str, #[case] format: Format, #[case] expected: &str) {
+    let error = Document::parse_entry(Kind::Flavors, "a b", text, format).unwrap_err();
+    assert!(error.contains(expected) && !error.contains("Policy"), "{error}");
+}
+
+#[test]
+fn one_entry_is_read_as_a_document_has_it() {
+    let entry = Document::parse_entry(Kind::Credits, "a", "cap = 5\nfrom = 2026-12-01\n", Format::Toml).unwrap();
+    assert_eq!(entry, json!({"cap": 5, "from": "2026-12-01"}));
+}
+
 #[test]
 fn what_is_too_much_is_refused() {
     let mut bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
