@@ -12,7 +12,8 @@ use super::*;
 async fn flavors_are_versions(#[case] kind: Kind) {
     let Some(site) = Site::start(kind, "").await else { return };
     let nothing = site.get("/flavors").await;
-    let empty = json!({ "version": 0, "author": null, "changed_at": null, "summary": null, "document": {"flavors": {}} });
+    let empty =
+        json!({ "version": 0, "author": null, "changed_at": null, "summary": null, "document": {"flavors": {}} });
     assert_eq!(nothing.body, empty);
     assert_eq!(nothing.headers[ETAG], "\"0\"");
 
