@@ -10,9 +10,14 @@ ALTER TABLE servers ADD COLUMN ended_at TIMESTAMPTZ;
 UPDATE servers SET running_at = start_date WHERE phase IN ('running', 'ended');
 -- The end date that its user was warned of.
 ALTER TABLE servers ADD COLUMN warned_of TIMESTAMPTZ;
--- Those that count in limits.
-CREATE INDEX servers_of_user ON servers (hub, user_id) WHERE phase IN ('starting', 'running');
-CREATE INDEX servers_of_flavor ON servers (flavor, hub) WHERE phase IN ('starting', 'running');
+-- Of a start that waits for its turn: the limits that it shares with others and waits for, one a line.
+ALTER TABLE servers ADD COLUMN waits_for TEXT NOT NULL DEFAULT '';
+-- Those that count in limits, with all that is counted, so that no row has to be read; and those that wait.
+CREATE INDEX servers_of_user ON servers (hub, user_id, phase, cpu_millis, memory_bytes, gpus, uid)
+    WHERE phase IN ('starting', 'running');
+CREATE INDEX servers_of_flavor ON servers (flavor, hub, user_id, phase, cpu_millis, memory_bytes, gpus)
+    WHERE phase IN ('starting', 'running');
+CREATE INDEX servers_queued ON servers (start_date) WHERE phase = 'queued';
 
 -- The groups of a server's user that have limits.
 CREATE TABLE server_groups (
@@ -20,7 +25,6 @@ CREATE TABLE server_groups (
     name TEXT NOT NULL,
     PRIMARY KEY (uid, name)
 );
-CREATE INDEX server_groups_name ON server_groups (name);
 
 -- Flavors and credits (`kind`): every change is one version, the newest is in force. `document` is JSON. `author` is
 -- `file`, `cli:<Unix user>` or `token:<name>`; `digest` is that of the file it came from.

@@ -211,8 +211,20 @@ impl App {
         let config = outpost.config.load_full();
         outpost.store.migrate().await?;
         credentials::apply(&outpost.store, &config, &self.options.environment).await?;
-        // Before any start can be decided.
-        outpost.apply_files(&config.flavors).await?;
+        // Before any start can be decided. A file that went bad while the database was away changes nothing.
+        match outpost.apply_files(&config.flavors).await {
+            Err(error) if outpost.store.newest_definitions().await?.is_empty() => return Err(error),
+            Err(error @ Error::Unavailable { .. }) => return Err(error),
+            Err(error) => {
+                outpost.metrics.configuration_stale.set(1);
+                tracing::error!(
+                    cause = error.cause(),
+                    "a file of flavors has a mistake; the last good ones are in force"
+                );
+                outpost.refresh_definitions().await?;
+            }
+            Ok(()) => {}
+        }
         outpost.load().await?;
         let generated = credentials::first(&outpost.store, &config).await?;
         if generated.is_some()

@@ -151,6 +151,8 @@ pub struct Hub {
     pub settings: Settings,
     /// How many starts it may have at once.
     pub starts: Arc<Semaphore>,
+    /// Held by the start that is being weighed against limits.
+    pub claims: tokio::sync::Mutex<()>,
     client: reqwest::Client,
     calls: Semaphore,
     pinned: RwLock<Option<Url>>,
@@ -193,6 +195,7 @@ impl Hub {
             name: name.into(),
             client: settings.client(None)?,
             starts: Arc::new(Semaphore::new(settings.concurrent_starts)),
+            claims: tokio::sync::Mutex::default(),
             calls: Semaphore::new(CALLS_AT_ONCE),
             pinned: RwLock::new(settings.api_url.as_deref().or(pinned).and_then(|text| base_url(text).ok())),
             settings,

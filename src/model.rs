@@ -13,7 +13,7 @@ pub use actor::Actor;
 pub use launch::{AuthState, Certificates, Handle, Launch, Template, TemplateContext, path_segment};
 pub use printable::{printable, printable_json};
 pub use quota::{Counted, Need, Quota, Scope};
-pub use request::{Environment, StartRequest, StoredRequest};
+pub use request::{Environment, StartRequest, StoredRequest, check_authentication};
 pub use resources::{PLACEMENT, RESOURCES, Resources, check_resource, quantity};
 pub use server::{Exit, Phase, Server, ServerId, Uid};
 pub use usage::{Run, Usage, UsageFilter};

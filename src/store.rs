@@ -178,7 +178,9 @@ impl Store {
         let db = if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let mut options = PgConnectOptions::from_str(url)
                 .map_err(|_| "store.url is no valid PostgreSQL URL: postgresql://user@host:port/database")?
-                .application_name("outpost");
+                .application_name("outpost")
+                // What an Outpost locks that hangs or has lost its network holds up the others for a moment only.
+                .options([("lock_timeout", "5s"), ("idle_in_transaction_session_timeout", "15s")]);
             if let Some(password) = password {
                 options = options.password(password);
             }
@@ -288,6 +290,18 @@ impl Store {
                 .await
                 .map(drop)
                 .map_err(Error::from))
+        })
+        .await
+    }
+
+    /// When the Outpost `instance` was last seen.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn last_seen(&self, instance: &str) -> Result<Option<chrono::DateTime<chrono::Utc>>> {
+        const SQL: &str = "SELECT seen_at FROM instances WHERE id = $1";
+        self.timed("last_seen", async {
+            on!(&self.db, |pool| Ok(sqlx::query_scalar(SQL).bind(instance).fetch_optional(pool).await?))
         })
         .await
     }

@@ -148,8 +148,9 @@ impl Admin<'_> {
     pub async fn extend_server(&self, uid: &Uid, until: Until) -> Result<Option<DateTime<Utc>>> {
         for _ in 0..ROUNDS {
             let server = server(self.store, uid).await?;
-            if matches!(server.phase, Phase::Ended | Phase::Stopping) {
-                return Err(Error::Conflict(format!("server {uid} has ended or is being stopped")));
+            if !matches!(server.phase, Phase::Starting | Phase::Running) {
+                let text = format!("server {uid} has ended, is being stopped, or waits for its turn still");
+                return Err(Error::Conflict(text));
             }
             let (from, to) = (server.end_date, until.date(server.end_date, self.store.clock().now())?);
             let mut detail = names(&server);

@@ -41,6 +41,7 @@ pub(super) async fn watch(
         ([stamp(path)], [stamp(certificate), stamp(key)], flavors)
     };
     let (mut seen, mut read) = (look(), look());
+    let mut unread = false;
     loop {
         let mut request = None;
         let asked = tokio::select! {
@@ -54,7 +55,7 @@ pub(super) async fn watch(
         };
         // What changed since the last look may still be being written: it is read when it has stayed the same once.
         let now = look();
-        let file_changed = now.0 == seen.0 && now.0 != read.0 || now.2 == seen.2 && now.2 != read.2;
+        let file_changed = unread || now.0 == seen.0 && now.0 != read.0 || now.2 == seen.2 && now.2 != read.2;
         let certificate_changed = now.1 == seen.1 && now.1 != read.1;
         seen = now;
         if asked || file_changed {
@@ -76,16 +77,14 @@ pub(super) async fn watch(
         }
         if asked || file_changed {
             let result = reload(&outpost, &options, &context).await;
+            // It may be the database that does not answer: then this is tried until it does.
+            unread = result.is_err() && outpost.store.ping().await.is_err();
             match &result {
                 Ok(_) => {
                     outpost.metrics.configuration_stale.set(0);
                     tracing::info!("the configuration was read anew");
                 }
                 Err(mistake) => {
-                    // It may be the database that does not answer: then this is tried until it does.
-                    if outpost.store.ping().await.is_err() {
-                        read.0 = [None];
-                    }
                     outpost.metrics.configuration_stale.set(1);
                     tracing::error!(mistake, "the configuration has a mistake; the last good one stays in force");
                 }

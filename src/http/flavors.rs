@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 use super::App;
 use super::body::JsonBytes;
 use super::caller::Caller;
-use super::error::failure;
+use super::error::{HttpError, failure};
+use crate::model::check_authentication;
 
 /// The flavors of the calling hub, with their use.
 #[utoipa::path(get, path = "/flavors/", responses(
@@ -59,7 +60,10 @@ pub(super) async fn user_credits(
 /// A body that is no JSON has the answer that the Python service gives.
 fn of_user(body: &[u8], answer: impl FnOnce(&Map<String, Value>) -> Map<String, Value>) -> Response {
     match serde_json::from_slice::<Value>(body) {
-        Ok(Value::Object(authentication)) => Json(answer(&authentication)).into_response(),
+        Ok(Value::Object(authentication)) => match check_authentication("body", &authentication) {
+            Ok(()) => Json(answer(&authentication)).into_response(),
+            Err(error) => HttpError(error).into_response(),
+        },
         // JSON that says nothing about a user.
         Ok(_) => Json(answer(&Map::new())).into_response(),
         Err(error) => {

@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 /// The longest server name and start id, in bytes: both have to fit into a URL.
 const LONGEST_NAME: usize = 1024;
 
+/// The most attributes of a user, and values of one of them.
+const MOST_VALUES: usize = 2000;
+
 /// An environment that holds secrets (the server's API token): its `Debug` shows names only.
 #[derive(Clone, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(transparent)]
@@ -67,7 +70,8 @@ pub struct StoredRequest {
     /// The user's options on the hub.
     #[serde(default)]
     pub user_options: Map<String, Value>,
-    /// What the hub told about the user, kept only while the server waits for its turn: its limits may change meanwhile.
+    /// What the hub told about the user, kept only while the server waits for its turn: its limits may change meanwhile. No
+    /// token is in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authentication: Option<Map<String, Value>>,
     /// Whether the hub sent certificates. They are not stored, so that such a start cannot be begun again.
@@ -126,11 +130,15 @@ impl StartRequest {
             Some(Value::String(flavor)) => Some(flavor),
             Some(_) => return Err(Error::invalid("body.flavor", "has to be a string")),
         };
+        // An empty name is none: two names for the same thing would be counted apart.
+        let flavor = flavor.filter(|flavor| !flavor.is_empty());
         check_name("body.flavor", flavor.as_deref().unwrap_or_default())?;
+        let authentication = object(&mut body, "authentication")?;
+        check_authentication("body.authentication", &authentication)?;
         Ok(Self {
             misc: object(&mut body, "misc")?,
             certificates: certificates(object(&mut body, "certs")?, object(&mut body, "internal_trust_bundles")?)?,
-            authentication: object(&mut body, "authentication")?,
+            authentication,
             name,
             start_id,
             env,
@@ -144,6 +152,21 @@ impl StartRequest {
     #[must_use]
     pub fn user(&self) -> &str {
         self.env.get("JUPYTERHUB_USER").unwrap_or_default()
+    }
+}
+
+/// Checks what a hub tells about a user: each value is matched with every pattern of the site.
+///
+/// # Errors
+/// [`Error::Invalid`] for more than [`MOST_VALUES`] attributes, or values of one.
+pub fn check_authentication(field: &str, authentication: &Map<String, Value>) -> Result<()> {
+    let too_many = |field: String| Error::invalid(field, format!("has to have at most {MOST_VALUES} values"));
+    if authentication.len() > MOST_VALUES {
+        return Err(too_many(field.to_owned()));
+    }
+    match authentication.iter().find(|(_, value)| value.as_array().is_some_and(|values| values.len() > MOST_VALUES)) {
+        Some((key, _)) => Err(too_many(format!("{field}.{key}"))),
+        None => Ok(()),
     }
 }
 
@@ -250,6 +273,7 @@ mod tests {
             "user_options": {"start_id": "abc", "flavor": "big"}});
         let request = parse(&body).unwrap();
         assert_eq!((request.start_id.as_str(), request.flavor.as_deref()), ("abc", Some("big")));
+        assert_eq!(parse(&json!({"name": "n", "user_options": {"flavor": ""}})).unwrap().flavor, None);
         assert!(!request.user_options.contains_key("start_id"));
     }
 
@@ -266,12 +290,17 @@ mod tests {
     #[case::misc(r#"{"name": "n", "misc": [1]}"#, "body.misc")]
     #[case::user_id(r#"{"name": "n", "env": {"JUPYTERHUB_USER_ID": "x"}}"#, "body.env.JUPYTERHUB_USER_ID")]
     #[case::certs(r#"{"name": "n", "certs": {"keyfile": 1}}"#, "body.certs.keyfile")]
+    #[case::groups(&many_groups(), "body.authentication.groups")]
     #[case::variable(r#"{"name": "n", "env": {"A=B": "1"}}"#, "body.env")]
     fn a_mistake_is_named(#[case] body: &str, #[case] field: &str) {
         match StartRequest::parse(body.as_bytes()) {
             Err(Error::Invalid { field: found, .. }) => assert_eq!(found, field),
             other => panic!("{other:?}"),
         }
+    }
+
+    fn many_groups() -> String {
+        json!({"name": "n", "authentication": {"groups": (0..2001).collect::<Vec<_>>()}}).to_string()
     }
 
     #[test]

@@ -174,6 +174,10 @@ pub async fn change(
     for _ in 0..ROUNDS {
         let newest = store.definitions(kind.as_str()).await?;
         let version = newest.as_ref().map_or(0, |newest| newest.version);
+        // Another Outpost may have applied the same file a moment ago, and somebody may have changed it since.
+        if digest.is_some() && store.applied_digest(kind.as_str()).await?.as_deref() == digest {
+            return Ok(Changed { version, differences: Vec::new(), warnings: Vec::new(), made: false });
+        }
         if !expected.is(version) {
             break;
         }

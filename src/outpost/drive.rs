@@ -215,6 +215,9 @@ impl Outpost {
     }
 
     async fn stop_in_backend(&self, entry: &Entry) -> Result<()> {
+        if !entry.state().begun {
+            return Ok(());
+        }
         let handle = entry.state().server.handle.clone();
         let spawner = self.spawners.get(&handle.spawner).ok_or_else(|| {
             Error::internal(format!("the backend {:?} of a server is not configured any more", handle.spawner))

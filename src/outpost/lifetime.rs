@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Entry, Outpost};
+use super::{Entry, Outpost, State};
 use crate::error::Result;
 use crate::hub::{Report, Reporter};
 use crate::model::Phase;
@@ -23,10 +23,14 @@ impl Outpost {
         let now = self.clock.now();
         let ahead = TimeDelta::from_std(self.config.load().flavors.warn_before).unwrap_or(TimeDelta::MAX);
         for entry in self.view.all() {
-            let server = entry.server();
-            if !self.drives(&entry) {
+            let due = {
+                let State { server, .. } = &*entry.state();
+                matches!(server.phase, Phase::Running if server.end_date.is_some()) || server.phase == Phase::Ended
+            };
+            if !due || !self.drives(&entry) {
                 continue;
             }
+            let server = entry.server();
             match (server.phase, server.end_date) {
                 (Phase::Running, Some(end)) if end <= now => self.end(&entry).await?,
                 (Phase::Running, Some(end)) if end - now <= ahead => self.warn(&entry, end, end - now).await?,
@@ -58,17 +62,26 @@ impl Outpost {
         if entry.warned_of() == Some(end) {
             return Ok(());
         }
-        let first = self.store.note_warning(&entry.uid, end).await?;
-        entry.set_warned_of(end);
-        if first && let Some((hub, callbacks)) = self.callbacks(entry).await {
-            let message = format!(
-                "This server is stopped in {} (at {} UTC), since its run time is over then. Please save your work.",
-                in_words(left),
-                end.format("%Y-%m-%d %H:%M")
-            );
-            let reporter = Reporter { hub, callbacks, clock: self.clock.clone() };
-            self.tracker.spawn(async move { reporter.last_word(&Report::Notice { message }).await });
+        if self.store.warned_of(&entry.uid).await? == Some(end) {
+            entry.set_warned_of(end);
+            return Ok(());
         }
+        let Some((hub, callbacks)) = self.callbacks(entry).await else { return Ok(()) };
+        entry.set_warned_of(end);
+        let message = format!(
+            "This server is stopped in {} (at {} UTC), since its run time is over then. Please save your work.",
+            in_words(left),
+            end.format("%Y-%m-%d %H:%M")
+        );
+        let reporter = Reporter { hub, callbacks, clock: self.clock.clone() };
+        let (this, uid) = (self.clone(), entry.uid.clone());
+        self.tracker.spawn(async move {
+            reporter.last_word(&Report::Notice { message }).await;
+            // After it: told twice is better than never.
+            if let Err(error) = this.store.note_warning(&uid, end).await {
+                tracing::warn!(server.uid = %uid, cause = error.cause(), "a warning may be told again");
+            }
+        });
         Ok(())
     }
 }

@@ -1,9 +1,11 @@
 //! The queue: starts that wait for a free place of their flavor. The rows are the queue; a pass over them gives turns.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Map;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -12,16 +14,52 @@ use super::{Entry, Outpost};
 use crate::admission::{self, Ask};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
-use crate::model::{Phase, Quota, Server};
+use crate::model::{Phase, Quota, Server, StoredRequest, Uid};
 use crate::spawner::Progress;
 use crate::store::{Turn, Waiting};
 
 /// How often the queue is looked at though nothing seems to have changed, in seconds.
 const LOOK_AGAIN: i64 = 5;
 
-/// What the queue was last looked at for: nothing changes before that does.
+/// A start that waited while its Outpost was away for this long has been given up by its hub.
+pub(super) const GIVEN_UP: TimeDelta = TimeDelta::minutes(10);
+
+/// What is known of those that wait.
 #[derive(Debug, Default)]
-pub struct Queue(AtomicU64);
+pub struct Queue {
+    /// What it was last looked at for: nothing changes before that does.
+    state: AtomicU64,
+    /// The limits of each start and its request, and the versions of what they follow from.
+    limits: Mutex<HashMap<Uid, (Versions, Arc<Limits>)>>,
+    /// Whether this Outpost was away for so long that those which waited before have been given up; and since when it is back.
+    was_away: OnceLock<DateTime<Utc>>,
+}
+
+/// The versions of flavors and credits, and the address of the configuration.
+type Versions = ([i64; 2], usize);
+
+#[derive(Clone, Debug)]
+struct Limits {
+    request: StoredRequest,
+    quotas: Vec<Quota>,
+    groups: Vec<Arc<str>>,
+}
+
+impl Queue {
+    /// Notes that this Outpost was away for long, until `now`.
+    pub(super) fn was_away(&self, now: DateTime<Utc>) {
+        let _ = self.was_away.set(now);
+    }
+
+    /// Whether a start that waits came before a long absence.
+    pub(super) fn is_given_up(&self, server: &Server) -> bool {
+        self.was_away.get().is_some_and(|back| server.start_date < *back)
+    }
+
+    fn limits(&self) -> MutexGuard<'_, HashMap<Uid, (Versions, Arc<Limits>)>> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Outpost {
     /// Gives turns to the starts that wait, first come first served.
@@ -31,29 +69,28 @@ impl Outpost {
     pub async fn take_turns(self: &Arc<Self>) -> Result<()> {
         let mut queued = self.view.in_phase(Phase::Queued);
         if queued.is_empty() {
+            self.queue.limits().clear();
             return Ok(());
         }
         let state = self.state_of_queue();
-        if self.queue.0.load(Ordering::Relaxed) == state {
+        if self.queue.state.load(Ordering::Relaxed) == state {
             return Ok(());
         }
-        queued.sort_by_key(|entry| {
-            let state = entry.state();
-            (state.server.start_date, entry.uid.clone())
-        });
+        queued.sort_by_cached_key(|entry| (entry.state().server.start_date, entry.uid.clone()));
         let alive = self.store.alive().await?;
         let mut waiting = Vec::with_capacity(queued.len());
         let mut entries = Vec::with_capacity(queued.len());
         for entry in queued {
             let server = entry.server();
             let ours = server.owner == self.instance;
-            // One whose Outpost is gone is taken over, or waits for it; it holds up nobody meanwhile.
+            // One whose Outpost is gone is taken over soon; it holds up nobody meanwhile.
             if !ours && !alive.iter().any(|instance| **instance == *server.owner) {
                 continue;
             }
             match self.limits_of(&server).await {
-                Ok(Some((quotas, groups))) => {
-                    waiting.push(Waiting { server, quotas, groups, ours });
+                Ok(Some(limits)) => {
+                    let Limits { request, quotas, groups } = Limits::clone(&limits);
+                    waiting.push(Waiting { server, request, quotas, groups, ours });
                     entries.push(entry);
                 }
                 Ok(None) => {}
@@ -61,11 +98,12 @@ impl Outpost {
                 Err(error) => entry.change(|state| state.place = Some(Place::Lost(error))),
             }
         }
+        self.queue.limits().retain(|uid, _| entries.iter().any(|entry| entry.uid == *uid));
         let turns = self.store.take_turns(&waiting).await?;
         for ((entry, waiting), turn) in entries.iter().zip(&waiting).zip(turns) {
             self.turn(entry, waiting, turn);
         }
-        self.queue.0.store(state, Ordering::Relaxed);
+        self.queue.state.store(state, Ordering::Relaxed);
         Ok(())
     }
 
@@ -77,20 +115,39 @@ impl Outpost {
                     server.start_date = start_date;
                     server.end_date = end_date;
                 });
+                entry.change(|state| state.begun = true);
+            }
+            Turn::Hopeless(exceeded) if waiting.ours => {
+                let flavor = waiting.server.flavor.as_deref();
+                let sentence = admission::refusal(&exceeded, &waiting.server.need, &[], flavor);
+                entry.change(|state| state.place = Some(Place::Lost(Error::Refused(sentence))));
             }
             Turn::Waits { position, exceeded } if waiting.ours => {
                 let sentence: Arc<str> = admission::waiting(position, &exceeded).into();
                 entry.change(|state| state.place = Some(Place::Waits(sentence)));
             }
-            Turn::Waits { .. } | Turn::Gone => {}
+            Turn::Waits { .. } | Turn::Hopeless(_) | Turn::Later | Turn::Gone => {}
         }
     }
 
     /// The limits that a start has now. `None`: it is not there any more.
-    async fn limits_of(&self, server: &Server) -> Result<Option<(Vec<Quota>, Vec<Arc<str>>)>> {
-        let Some(request) = self.store.stored_request(&server.uid).await? else { return Ok(None) };
-        let Some(spawner) = self.spawners.get(&server.handle.spawner) else { return Ok(None) };
+    async fn limits_of(&self, server: &Server) -> Result<Option<Arc<Limits>>> {
         let (config, definitions) = (self.config.load(), self.definitions.load());
+        let versions = (definitions.versions, Arc::as_ptr(&config).addr());
+        let known = self.queue.limits().get(&server.uid).cloned();
+        let request = match known {
+            Some((then, limits)) if then == versions => return Ok(Some(limits)),
+            Some((_, limits)) => limits.request.clone(),
+            None => match self.store.stored_request(&server.uid).await? {
+                Some(request) => request,
+                None => return Ok(None),
+            },
+        };
+        let Some(spawner) = self.spawners.get(&server.handle.spawner) else {
+            return Err(Error::failed(
+                "The system that this server should have been started on is not there any more. Please start it again.",
+            ));
+        };
         let admitted = admission::decide(
             &self.policy(&config, &definitions),
             &Ask {
@@ -101,13 +158,15 @@ impl Outpost {
                 misc: &Map::new(),
                 user_options: &request.user_options,
                 flavor: server.flavor.as_deref(),
-                authentication: &request.authentication.unwrap_or_default(),
+                authentication: request.authentication.as_ref().unwrap_or(&Map::new()),
                 spawner: &server.handle.spawner,
                 table: spawner.options(),
                 site: &spawner.resources(),
             },
         )?;
-        Ok(Some((admitted.quotas, admitted.groups)))
+        let limits = Arc::new(Limits { request, quotas: admitted.quotas, groups: admitted.groups });
+        self.queue.limits().insert(server.uid.clone(), (versions, limits.clone()));
+        Ok(Some(limits))
     }
 
     /// A number that changes when anything changes that turns depend on.

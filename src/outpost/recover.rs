@@ -1,11 +1,12 @@
 //! Recover: after a start of Outpost, and whenever somebody else moved a row.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
 
+use super::queue::GIVEN_UP;
 use super::{Entry, Outpost};
 use crate::error::{Error, Result};
 use crate::hub::Callbacks;
@@ -28,6 +29,11 @@ impl Outpost {
     /// # Errors
     /// The database does not answer.
     pub async fn load(self: &Arc<Self>) -> Result<()> {
+        let seen = self.store.last_seen(&self.instance).await?;
+        let now = self.clock.now();
+        if seen.is_some_and(|seen| now - seen > GIVEN_UP) {
+            self.queue.was_away(now);
+        }
         self.store.heartbeat(&self.instance).await?;
         self.auth.update(self.store.passwords().await?);
         for hub in self.store.hubs().await? {
@@ -37,10 +43,18 @@ impl Outpost {
             }
         }
         self.set_refreshed(self.clock.now());
+        let mut newest = HashMap::new();
         for server in self.store.servers().await? {
             let server = self.adopt(server).await?;
             let entry = self.view.merge(server);
             self.resume(&entry);
+            // Where its hub wants to be told of flavors, as its newest server says.
+            newest.insert(entry.id.hub.clone(), entry);
+        }
+        for entry in newest.values() {
+            if let Some((hub, callbacks)) = self.callbacks(entry).await {
+                self.flavor_updates.know(&hub, &callbacks);
+            }
         }
         self.metrics.servers.set(i64::try_from(self.view.len()).unwrap_or(i64::MAX));
         self.loaded.send_replace(true);
@@ -75,6 +89,7 @@ impl Outpost {
                     entry.change(|state| state.failure = Some(Error::failed(reason)));
                 }
                 self.view.remove(&entry);
+                self.flavor_updates.due_for(self, [&*entry.id.hub]);
             }
         }
         self.take_in(moved).await
@@ -117,8 +132,12 @@ impl Outpost {
                 continue;
             }
             let stopping = server.phase == Phase::Stopping;
+            let counts_otherwise = before.is_none_or(|before| before.counts() != server.phase.counts());
             let server = if before.is_none() { self.adopt(server).await? } else { server };
             let entry = self.view.merge(server);
+            if counts_otherwise {
+                self.flavor_updates.due_for(self, [&*entry.id.hub]);
+            }
             if before.is_none() {
                 self.resume(&entry);
             }
@@ -144,7 +163,9 @@ impl Outpost {
         for entry in foreign {
             let server = entry.state().server.clone();
             let shared = self.spawners.get(&server.handle.spawner).is_some_and(|spawner| spawner.shared());
-            if !shared || alive.iter().any(|instance| **instance == *server.owner) {
+            // One that waits for its turn is in no backend yet.
+            let movable = shared || server.phase == Phase::Queued;
+            if !movable || alive.iter().any(|instance| **instance == *server.owner) {
                 continue;
             }
             let owner = Advance::Owner(&self.instance);
@@ -199,7 +220,12 @@ impl Outpost {
         };
         tracing::info!(server.uid = %server.uid, hub.name = ?server.id.hub, server.name = ?server.id.name, "going on with a start that was under way");
         let queued = server.phase == Phase::Queued;
-        if !queued && self.clock.now() - server.start_date > STALE && self.is_absent(&server).await {
+        let given_up = if queued {
+            self.queue.is_given_up(&server)
+        } else {
+            self.clock.now() - server.start_date > STALE && self.is_absent(&server).await
+        };
+        if given_up {
             let error = Error::failed(
                 "Outpost was not running while this server should have been started. Please start it again.",
             );

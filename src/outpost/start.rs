@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Entry, Outpost};
@@ -19,6 +19,9 @@ use crate::store::{Claim, Claimed, Full, Outcome, end_of};
 /// The pause between tries to write down that a start never was.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// How long a start waits for those of its hub before it to be decided.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// How long a start waits for the end of the one before with the same identity.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -30,7 +33,8 @@ struct Begun {
     server: Server,
     launch: Launch,
     stored: StoredRequest,
-    queue: bool,
+    /// Where it may wait for its turn: what is known about its user.
+    queue: Option<Map<String, Value>>,
     admitted: Admitted,
 }
 
@@ -158,11 +162,12 @@ impl Outpost {
         let handle = spawner.prepare(&launch)?;
         tracing::debug!(server.uid = %launch.uid, spawner = name, "a start was admitted");
         let queue = admitted.flavor.as_ref().is_some_and(|flavor| flavor.queue);
+        let queue = queue.then(|| without_tokens(&request.authentication));
         let stored = StoredRequest {
             env: request.env.clone(),
             options: admitted.options.clone(),
             user_options: request.user_options.clone(),
-            authentication: queue.then(|| request.authentication.clone()),
+            authentication: None,
             had_certificates: request.certificates.is_some(),
         };
         let now = self.clock.now();
@@ -197,14 +202,20 @@ impl Outpost {
         permit: OwnedSemaphorePermit,
     ) {
         let Begun { server, launch, stored, queue, admitted } = begun;
-        let claim =
-            Claim { server: &server, request: &stored, quotas: &admitted.quotas, groups: &admitted.groups, queue };
+        let claim = Claim {
+            server: &server,
+            request: &stored,
+            quotas: &admitted.quotas,
+            groups: &admitted.groups,
+            queue: queue.as_ref(),
+        };
         match self.insert(&hub, &claim).await {
             Ok(claimed @ (Claimed::Starting | Claimed::Queued)) => {
                 let queued = claimed == Claimed::Queued;
                 // It may have been told to stop meanwhile.
                 entry.change(|state| {
                     state.stored = true;
+                    state.begun = !queued;
                     if queued && state.server.phase == Phase::Starting {
                         state.server.phase = Phase::Queued;
                     }
@@ -227,7 +238,7 @@ impl Outpost {
             }
             Ok(Claimed::Full(full)) => {
                 drop(permit);
-                let error = Error::Refused(sentence(&full, &admitted));
+                let error = Error::Refused(sentence(&full, &server, &admitted));
                 self.refused(&hub, &stored.env, launch.certificates.as_ref(), "limit", &error);
                 self.forget(&entry, error);
             }
@@ -281,6 +292,15 @@ impl Outpost {
         {
             self.pin(hub, api_url).await?;
         }
+        if claim.quotas.is_empty() {
+            return self.store.claim(claim).await;
+        }
+        // One at a time: they would wait for each other in the database, with a connection each.
+        let turn = tokio::time::timeout(CLAIM_TIMEOUT, hub.claims.lock()).await;
+        let _turn = turn.map_err(|_| Error::Unavailable {
+            message: "Outpost is busy with other starts of this JupyterHub. Please try again in a minute.",
+            cause: format!("the claims before this one took longer than {CLAIM_TIMEOUT:?}"),
+        })?;
         self.store.claim(claim).await
     }
 
@@ -309,19 +329,28 @@ impl Outpost {
     }
 }
 
+/// What is known about a user, without the tokens among it.
+fn without_tokens(authentication: &Map<String, Value>) -> Map<String, Value> {
+    let is_token = |key: &str| key.to_ascii_lowercase().contains("token");
+    authentication.iter().filter(|(key, _)| !is_token(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
 /// What a user reads where there is no place.
-fn sentence(full: &Full, admitted: &Admitted) -> String {
-    let name = admitted
-        .flavor
-        .as_ref()
-        .map(|flavor| flavor.raw.get("display_name").and_then(Value::as_str).unwrap_or(&flavor.name));
-    if full.exceeded.is_empty() {
-        return format!(
-            "All places of the flavor {:?} that become free are taken: {} wait for one. Please try again later.",
-            name.unwrap_or_default(),
-            if full.waiting == 1 { "1 other start".to_owned() } else { format!("{} other starts", full.waiting) }
-        );
+fn sentence(full: &Full, server: &Server, admitted: &Admitted) -> String {
+    if full.queue_is_full {
+        return "There is no free place, and too many starts wait for one already. Please try again later.".to_owned();
     }
-    let own: Vec<_> = full.own.iter().map(|(name, flavor)| OwnServer { name, flavor: flavor.as_deref() }).collect();
-    admission::refusal(&full.exceeded, &admitted.need, &own, name)
+    if full.exceeded.is_empty() {
+        let others = if full.waiting == 1 {
+            "1 other start waits".to_owned()
+        } else {
+            format!("{} other starts wait", full.waiting)
+        };
+        return format!("What is free is taken by those who came first: {others} for it. Please try again later.");
+    }
+    // Users without a number are counted as one: what they have is not told to each other.
+    let own = if server.user_id == 0 { &[] } else { full.own.as_slice() };
+    let own: Vec<_> = own.iter().map(|(name, flavor)| OwnServer { name, flavor: flavor.as_deref() }).collect();
+    let flavor = admitted.flavor.as_ref().map(|flavor| flavor.display_name());
+    admission::refusal(&full.exceeded, &admitted.need, &own, flavor)
 }

@@ -47,6 +47,8 @@ pub struct State {
     pub failure: Option<Error>,
     /// How its waiting for a turn goes.
     pub place: Option<Place>,
+    /// Whether its backend may know of it: not before it had its turn.
+    pub begun: bool,
     /// Nothing of it is left.
     pub gone: bool,
 }
@@ -70,6 +72,7 @@ impl Entry {
             cancel: CancellationToken::new(),
             driving: tokio::sync::Mutex::new(()),
             state: watch::Sender::new(State {
+                begun: server.phase != Phase::Queued,
                 server,
                 stored,
                 superseded: false,
@@ -288,7 +291,11 @@ impl View {
                 if existing.state().server.generation < server.generation {
                     existing.change(|state| {
                         // What is known here may be further than what could be written down: nothing goes back.
-                        let further = state.server.phase.may_become(server.phase) || state.server.phase == server.phase;
+                        // (It may have made several moves since it was last read.)
+                        let further = state.server.phase <= server.phase;
+                        // From the queue straight to a stop is one move: more of them, and it had its turn.
+                        state.begun |= matches!(server.phase, Phase::Starting | Phase::Running | Phase::Ended)
+                            || server.generation > state.server.generation + 1;
                         let (phase, address, exit) =
                             (state.server.phase, state.server.address.clone(), state.server.exit.clone());
                         state.server = server;
@@ -360,5 +367,58 @@ impl View {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::model::{Exit, Handle, Need};
+
+    fn server(phase: Phase, generation: i64) -> Server {
+        let start_date = DateTime::UNIX_EPOCH;
+        Server {
+            uid: Uid::parse("01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap(),
+            id: ServerId::new("hub", "name", "0"),
+            user_id: 1,
+            user: "user".into(),
+            flavor: None,
+            need: Need::default(),
+            runtime: None,
+            phase,
+            generation,
+            owner: "me".into(),
+            handle: Handle { spawner: "local".into(), state: Value::Null },
+            asynchronous: true,
+            address: phase.as_str().into(),
+            exit: (phase == Phase::Ended).then(|| Exit { code: Some(3), early: false, reason: "x".to_owned() }),
+            start_date,
+            end_date: None,
+            last_update: start_date,
+        }
+    }
+
+    /// A row that was read again may have made several moves; what is known may be further than the row.
+    #[test]
+    fn a_row_never_goes_back_and_catches_up_at_once() {
+        let phases = [Phase::Queued, Phase::Starting, Phase::Running, Phase::Ended, Phase::Stopping];
+        for known in phases {
+            for read in phases {
+                let view = View::default();
+                view.merge(server(known, 1));
+                let entry = view.merge(server(read, 3));
+                let expected = if read > known { read } else { known };
+                let state = entry.state();
+                assert_eq!(state.server.phase, expected, "{known:?} and then {read:?}");
+                assert_eq!(&*state.server.address, expected.as_str());
+                assert_eq!(state.server.exit.is_some(), expected == Phase::Ended);
+                assert!(state.begun || (known, read) == (Phase::Queued, Phase::Queued), "{known:?}, {read:?}");
+            }
+        }
+        let view = View::default();
+        view.merge(server(Phase::Queued, 0));
+        assert!(!view.merge(server(Phase::Stopping, 1)).state().begun, "it never had its turn");
     }
 }

@@ -3,16 +3,17 @@
 //! Such a transaction first touches the rows of the hubs that it is about, and for limits over all hubs one more row. So two
 //! of them that could spend the same slot run one after the other, on both databases. What frees a slot waits for nobody.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Map, Value};
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
 use super::servers::{INSERT, insert};
 use super::{BeginWrite as _, Store, on};
 use crate::error::{Error, Result};
-use crate::model::{Need, Quota, Scope, Server, StoredRequest};
+use crate::model::{Counted, Need, Phase, Quota, Scope, Server, StoredRequest};
 
 /// Starts that wait for an Outpost which was not seen for this long hold up nobody.
 const ABSENT_AFTER: TimeDelta = TimeDelta::seconds(30);
@@ -20,8 +21,15 @@ const ABSENT_AFTER: TimeDelta = TimeDelta::seconds(30);
 /// At most this many of a user's servers are named in a refusal.
 const NAMED: i64 = 10;
 
+/// The most starts that may wait, of a hub and of one of its users.
+const LONGEST_QUEUE: i64 = 1000;
+const LONGEST_OF_USER: i64 = 20;
+
+/// The most turns that are given at once, since others wait for the database meanwhile.
+const TURNS: usize = 50;
+
 /// A start that has limits.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Claim<'a> {
     /// The row, in the phase `Starting`.
     pub server: &'a Server,
@@ -31,8 +39,8 @@ pub struct Claim<'a> {
     pub quotas: &'a [Quota],
     /// The groups of its user that some limit counts.
     pub groups: &'a [Arc<str>],
-    /// Whether its flavor has a queue.
-    pub queue: bool,
+    /// Of a start that may wait for its turn: what its limits follow from.
+    pub queue: Option<&'a Map<String, Value>>,
 }
 
 /// What came of a claim.
@@ -53,8 +61,10 @@ pub enum Claimed {
 pub struct Full {
     /// The limits that are reached, each with what is used of it.
     pub exceeded: Vec<(Quota, i64)>,
-    /// How many starts wait for the same flavor.
-    pub waiting: i64,
+    /// How many starts wait for a limit that it shares with them.
+    pub waiting: usize,
+    /// It would have waited, but too many do: of its hub, or of its user.
+    pub queue_is_full: bool,
     /// The user's own servers, as name and flavor, the oldest first.
     pub own: Vec<(String, Option<String>)>,
 }
@@ -64,6 +74,8 @@ pub struct Full {
 pub struct Waiting {
     /// Its row.
     pub server: Server,
+    /// What is kept of its request.
+    pub request: StoredRequest,
     /// Its limits.
     pub quotas: Vec<Quota>,
     /// The groups of its user that some limit counts.
@@ -91,6 +103,10 @@ pub enum Turn {
         /// The limits that are reached, each with what is used of it; none: others are before it.
         exceeded: Vec<(Quota, i64)>,
     },
+    /// It needs more than these limits ever allow.
+    Hopeless(Vec<(Quota, i64)>),
+    /// There were many turns: to be looked at again.
+    Later,
     /// It does not wait any more.
     Gone,
 }
@@ -105,10 +121,10 @@ pub(super) struct Used {
 }
 
 impl Used {
-    pub(super) fn of(self, quota: &Quota) -> i64 {
+    pub(super) fn of(self, counted: Counted) -> i64 {
         let Self { servers, cpu_millis, memory_bytes, gpus } = self;
-        match quota.counted {
-            crate::model::Counted::Servers => servers,
+        match counted {
+            Counted::Servers => servers,
             counted => counted.of(&Need { cpu_millis, memory_bytes, gpus }),
         }
     }
@@ -119,6 +135,42 @@ impl Used {
         self.memory_bytes += need.memory_bytes;
         self.gpus += need.gpus;
     }
+}
+
+/// What is used, each scope counted once.
+type Ledger<'a> = HashMap<&'a Scope, Used>;
+
+/// The limits that a server would exceed, each with what is used of it.
+fn exceeded(quotas: &[Quota], need: &Need, ledger: &Ledger<'_>) -> Vec<(Quota, i64)> {
+    quotas
+        .iter()
+        .map(|quota| (quota, ledger.get(&quota.scope).copied().unwrap_or_default().of(quota.counted)))
+        .filter(|(quota, used)| used + quota.counted.of(need) > quota.limit)
+        .map(|(quota, used)| (quota.clone(), used))
+        .collect()
+}
+
+/// Of the limits that a server shares with others, those of which `which` is true, by a name that is the same for all.
+fn shared(quotas: &[Quota], which: impl Fn(&Quota, &str) -> bool) -> BTreeSet<String> {
+    let shared = quotas.iter().filter(|quota| !quota.scope.is_personal());
+    shared
+        .filter_map(|quota| {
+            let name = serde_json::to_string(&(&quota.scope, quota.counted)).ok()?;
+            which(quota, &name).then_some(name)
+        })
+        .collect()
+}
+
+/// The limits that a server holds others up for while it waits: none where its user's own limits are reached, too.
+fn waits_for(quotas: &[Quota], exceeded: &[(Quota, i64)], held_up: &BTreeSet<String>) -> BTreeSet<String> {
+    if exceeded.iter().any(|(quota, _)| quota.scope.is_personal()) {
+        return BTreeSet::new();
+    }
+    shared(quotas, |quota, name| held_up.contains(name) || exceeded.iter().any(|(other, _)| other == quota))
+}
+
+fn lines(names: &BTreeSet<String>) -> String {
+    names.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
 }
 
 /// The statement that counts a scope. Only what is given is in it, so that an index can serve it.
@@ -146,7 +198,8 @@ where
         Some(flavor) => drop(query.push(" AND flavor = ").push_bind(flavor.to_owned())),
     }
     if let Some(group) = &scope.group {
-        query.push(" AND uid IN (SELECT uid FROM server_groups WHERE name = ").push_bind(group.to_string()).push(")");
+        query.push(" AND EXISTS (SELECT 1 FROM server_groups WHERE uid = servers.uid AND name = ");
+        query.push_bind(group.to_string()).push(")");
     }
     query
 }
@@ -167,49 +220,18 @@ macro_rules! lock {
     }};
 }
 
-/// What is used now in the scope of each limit, in their order.
-macro_rules! used {
-    ($write:expr, $quotas:expr) => {{
-        let mut counted: Vec<(&Scope, Used)> = Vec::new();
-        let mut used = Vec::with_capacity($quotas.len());
-        for quota in $quotas {
-            let known = counted.iter().find(|(scope, _)| *scope == &quota.scope).map(|(_, used)| *used);
-            let now = match known {
-                Some(now) => now,
-                None => {
-                    let now = count(&quota.scope).build_query_as::<Used>().fetch_one(&mut *$write).await?;
-                    counted.push((&quota.scope, now));
-                    now
-                }
-            };
-            used.push(now);
+/// Counts what is not in the ledger yet; `reserved` are servers that count though no row says so yet.
+macro_rules! count_in {
+    ($write:expr, $ledger:expr, $quotas:expr, $reserved:expr) => {
+        for Quota { scope, .. } in $quotas {
+            if !$ledger.contains_key(scope) {
+                let mut used = count(scope).build_query_as::<Used>().fetch_one(&mut *$write).await?;
+                let reserved: &[&Waiting] = $reserved;
+                reserved.iter().filter(|one| one.is_in(scope)).for_each(|one| used.add(&one.server.need));
+                $ledger.insert(scope, used);
+            }
         }
-        used
-    }};
-}
-
-/// How many starts wait for the same flavor, of the same hub or, where a limit is over all hubs, of all.
-macro_rules! waiting {
-    ($store:expr, $write:expr, $server:expr, $quotas:expr) => {{
-        const WAITING: &str = "SELECT COUNT(*) FROM servers WHERE phase = 'queued' AND flavor = $1 AND (hub = $2 OR $3) \
-             AND owner IN (SELECT id FROM instances WHERE seen_at >= $4)";
-        let over_all = $quotas.iter().any(|quota| quota.scope.hub.is_none());
-        let query = sqlx::query_scalar(WAITING).bind($server.flavor.as_deref()).bind(&*$server.id.hub);
-        let query = query.bind(over_all).bind($store.alive_since());
-        let waiting: i64 = query.fetch_one(&mut *$write).await?;
-        waiting
-    }};
-}
-
-/// The servers of the same user that count.
-macro_rules! own {
-    ($write:expr, $server:expr) => {{
-        const OWN: &str = "SELECT name, flavor FROM servers WHERE phase IN ('starting', 'running') AND hub = $1 \
-             AND user_id = $2 ORDER BY start_date, uid LIMIT $3";
-        let query = sqlx::query_as(OWN).bind(&*$server.id.hub).bind($server.user_id).bind(NAMED);
-        let own: Vec<(String, Option<String>)> = query.fetch_all(&mut *$write).await?;
-        own
-    }};
+    };
 }
 
 impl Store {
@@ -220,13 +242,20 @@ impl Store {
     pub async fn claim(&self, claim: &Claim<'_>) -> Result<Claimed> {
         const EXISTS: &str =
             "SELECT uid FROM servers WHERE hub = $1 AND name = $2 AND start_id = $3 AND phase <> 'gone'";
+        const AHEAD: &str = "SELECT waits_for FROM servers WHERE phase = 'queued' AND waits_for <> '' \
+             AND owner IN (SELECT id FROM instances WHERE seen_at >= $1)";
+        const QUEUE: &str = "SELECT COUNT(*), CAST(COALESCE(SUM(CASE WHEN user_id = $2 THEN 1 ELSE 0 END), 0) AS BIGINT) \
+             FROM servers WHERE phase = 'queued' AND hub = $1";
+        const OWN: &str = "SELECT name, flavor FROM servers WHERE phase IN ('starting', 'running') AND hub = $1 \
+             AND user_id = $2 ORDER BY start_date, uid LIMIT $3";
         const GROUP: &str = "INSERT INTO server_groups (uid, name) VALUES ($1, $2)";
+        const WAITS: &str = "UPDATE servers SET waits_for = $2 WHERE uid = $1";
         let Claim { server, request, quotas, groups, queue } = *claim;
-        if quotas.is_empty() && groups.is_empty() && !queue {
+        if quotas.is_empty() && groups.is_empty() {
             let inserted = self.insert_server(server, request).await?;
             return Ok(if inserted { Claimed::Starting } else { Claimed::Exists });
         }
-        let (handle, request) = self.sealed(server, request)?;
+        let waiting_request = StoredRequest { authentication: queue.cloned(), ..request.clone() };
         let now = self.clock.now();
         self.timed("claim", async {
             on!(&self.db, |pool| {
@@ -241,30 +270,45 @@ impl Store {
                 if exists.fetch_optional(&mut *write).await?.is_some() {
                     return Ok(Claimed::Exists);
                 }
-                let used = used!(write, quotas);
-                let exceeded: Vec<_> = quotas
-                    .iter()
-                    .zip(used)
-                    .map(|(quota, used)| (quota, used.of(quota)))
-                    .filter(|(quota, used)| used + quota.counted.of(&server.need) > quota.limit)
-                    .map(|(quota, used)| (quota.clone(), used))
-                    .collect();
-                let waiting = if queue { waiting!(self, write, server, quotas) } else { 0 };
-                // What not even an empty system could hold never gets its turn.
-                let hopeless = quotas.iter().any(|quota| quota.counted.of(&server.need) > quota.limit);
-                let free = exceeded.is_empty() && waiting == 0;
-                if !free && (!queue || !server.asynchronous || hopeless) {
-                    let own = own!(write, server);
-                    return Ok(Claimed::Full(Full { exceeded, waiting, own }));
-                }
-                let row = if free {
-                    server.clone()
-                } else {
-                    Server { phase: crate::model::Phase::Queued, end_date: None, ..server.clone() }
+                let mut ledger = Ledger::new();
+                count_in!(write, ledger, quotas, &[]);
+                let exceeded = exceeded(quotas, &server.need, &ledger);
+                // Who shares a limit with somebody that waits for it is behind him.
+                let ahead: Vec<String> =
+                    sqlx::query_scalar(AHEAD).bind(self.alive_since()).fetch_all(&mut *write).await?;
+                let held_up =
+                    shared(quotas, |_, name| ahead.iter().any(|names| names.lines().any(|line| line == name)));
+                let free = exceeded.is_empty() && held_up.is_empty();
+                let mut full = Full {
+                    waiting: ahead.iter().filter(|names| names.lines().any(|line| held_up.contains(line))).count(),
+                    exceeded,
+                    ..Full::default()
                 };
+                let mut may_wait = queue.is_some() && server.asynchronous && !is_hopeless(quotas, &server.need);
+                if !free && may_wait {
+                    let lengths = sqlx::query_as(QUEUE).bind(&*server.id.hub).bind(server.user_id);
+                    let (of_hub, of_user): (i64, i64) = lengths.fetch_one(&mut *write).await?;
+                    full.queue_is_full = of_hub >= LONGEST_QUEUE || of_user >= LONGEST_OF_USER;
+                    may_wait = !full.queue_is_full;
+                }
+                if !free && !may_wait {
+                    let own = sqlx::query_as(OWN).bind(&*server.id.hub).bind(server.user_id).bind(NAMED);
+                    full.own = own.fetch_all(&mut *write).await?;
+                    return Ok(Claimed::Full(full));
+                }
+                let (row, request) = if free {
+                    (server.clone(), request)
+                } else {
+                    (Server { phase: Phase::Queued, end_date: None, ..server.clone() }, &waiting_request)
+                };
+                let (handle, request) = self.sealed(server, request)?;
                 let done = insert!(sqlx::query(INSERT), row, &handle, &request, now).execute(&mut *write).await?;
                 if done.rows_affected() == 0 {
                     return Ok(Claimed::Exists);
+                }
+                if !free {
+                    let waits = waits_for(quotas, &full.exceeded, &held_up);
+                    sqlx::query(WAITS).bind(server.uid.as_str()).bind(lines(&waits)).execute(&mut *write).await?;
                 }
                 for group in groups {
                     sqlx::query(GROUP).bind(server.uid.as_str()).bind(&**group).execute(&mut *write).await?;
@@ -285,9 +329,11 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn take_turns(&self, waiting: &[Waiting]) -> Result<Vec<Turn>> {
-        const QUEUED: &str = "SELECT generation FROM servers WHERE uid = $1 AND phase = 'queued'";
-        const START: &str = "UPDATE servers SET phase = 'starting', start_date = $2, end_date = $3, changed_at = $2, \
-             generation = generation + 1 WHERE uid = $1 AND phase = 'queued'";
+        const QUEUED: &str = "SELECT uid, waits_for FROM servers WHERE phase = 'queued'";
+        const START: &str = "UPDATE servers SET phase = 'starting', start_date = $2, changed_at = $2, request = $4, \
+             end_date = CASE WHEN runtime_seconds IS NULL THEN end_date ELSE $3 END, waits_for = '', \
+             generation = generation + 1 WHERE uid = $1 AND phase = 'queued' RETURNING generation, end_date";
+        const WAITS: &str = "UPDATE servers SET waits_for = $2 WHERE uid = $1 AND phase = 'queued'";
         let now = self.clock.now();
         let hubs: BTreeSet<&str> = waiting.iter().map(|one| &*one.server.id.hub).collect();
         self.timed("take_turns", async {
@@ -295,49 +341,62 @@ impl Store {
                 let mut write = pool.begin_write().await?;
                 // (A hub that was removed had no servers then.)
                 lock!(write, &hubs, waiting.iter().flat_map(|one| &one.quotas));
-                let mut turns = Vec::with_capacity(waiting.len());
-                // What those before take up, where it is not in the database: others' turns, and limits that are waited for.
-                let mut reserved: Vec<&Waiting> = Vec::new();
-                let mut blocked: Vec<&Quota> = Vec::new();
-                for (at, one) in waiting.iter().enumerate() {
-                    let uid = one.server.uid.as_str();
-                    let row: Option<i64> = sqlx::query_scalar(QUEUED).bind(uid).fetch_optional(&mut *write).await?;
-                    let Some(generation) = row else {
+                let queued: Vec<(String, String)> = sqlx::query_as(QUEUED).fetch_all(&mut *write).await?;
+                let queued: HashMap<String, String> = queued.into_iter().collect();
+                let mut ledger = Ledger::new();
+                let (mut turns, mut given) = (Vec::with_capacity(waiting.len()), 0);
+                // The turns of other Outposts, and the limits that somebody waits for.
+                let (mut reserved, mut blocked) = (Vec::new(), BTreeSet::new());
+                let mut positions: HashMap<(&str, Option<&str>), u64> = HashMap::new();
+                for one in waiting {
+                    let Waiting { server, quotas, .. } = one;
+                    let uid = server.uid.as_str();
+                    let Some(waited_for) = queued.get(uid) else {
                         turns.push(Turn::Gone);
                         continue;
                     };
-                    let mut exceeded = Vec::new();
-                    for (quota, mut used) in one.quotas.iter().zip(used!(write, &one.quotas)) {
-                        for other in reserved.iter().filter(|other| other.is_in(&quota.scope)) {
-                            used.add(&other.server.need);
-                        }
-                        let used = used.of(quota);
-                        if used + quota.counted.of(&one.server.need) > quota.limit {
-                            exceeded.push((quota.clone(), used));
-                        }
+                    if given == TURNS {
+                        turns.push(Turn::Later);
+                        continue;
                     }
-                    let held_up = one.quotas.iter().any(|quota| {
-                        blocked.iter().any(|other| (&other.scope, other.counted) == (&quota.scope, quota.counted))
-                    });
-                    if exceeded.is_empty() && !held_up {
+                    let held_up = shared(quotas, |_, name| blocked.contains(name));
+                    let mut over = Vec::new();
+                    // Who is held up is not counted: with a long queue that is nearly everybody.
+                    if held_up.is_empty() {
+                        count_in!(write, ledger, quotas, &reserved);
+                        over = exceeded(quotas, &server.need, &ledger);
+                    }
+                    if is_hopeless(quotas, &server.need) {
+                        turns.push(Turn::Hopeless(over));
+                        continue;
+                    }
+                    if held_up.is_empty() && over.is_empty() {
+                        for (scope, used) in &mut ledger {
+                            if one.is_in(scope) {
+                                used.add(&server.need);
+                            }
+                        }
                         if one.ours {
-                            let end_date = end_of(&one.server, now);
-                            sqlx::query(START).bind(uid).bind(now).bind(end_date).execute(&mut *write).await?;
-                            turns.push(Turn::Starts { generation: generation + 1, start_date: now, end_date });
+                            let request = StoredRequest { authentication: None, ..one.request.clone() };
+                            let (_, request) = self.sealed(server, &request)?;
+                            let start =
+                                sqlx::query_as(START).bind(uid).bind(now).bind(end_of(server, now)).bind(request);
+                            let (generation, end_date) = start.fetch_one(&mut *write).await?;
+                            turns.push(Turn::Starts { generation, start_date: now, end_date });
+                            given += 1;
                             continue;
                         }
                         reserved.push(one);
                     }
-                    if exceeded.iter().all(|(quota, _)| !quota.scope.is_personal()) {
-                        let shared =
-                            one.quotas.iter().filter(|quota| exceeded.iter().any(|(other, _)| other == *quota));
-                        blocked.extend(shared);
+                    let waits = waits_for(quotas, &over, &held_up);
+                    let names = lines(&waits);
+                    if one.ours && *waited_for != names {
+                        sqlx::query(WAITS).bind(uid).bind(&names).execute(&mut *write).await?;
                     }
-                    let before = waiting[..at].iter().zip(&turns).filter(|(other, turn)| {
-                        matches!(turn, Turn::Waits { .. })
-                            && (&other.server.id.hub, &other.server.flavor) == (&one.server.id.hub, &one.server.flavor)
-                    });
-                    turns.push(Turn::Waits { position: before.count() as u64 + 1, exceeded });
+                    blocked.extend(waits);
+                    let position = positions.entry((&*server.id.hub, server.flavor.as_deref())).or_default();
+                    *position += 1;
+                    turns.push(Turn::Waits { position: *position, exceeded: over });
                 }
                 write.commit().await?;
                 Ok(turns)
@@ -357,6 +416,11 @@ impl Store {
     fn alive_since(&self) -> DateTime<Utc> {
         self.clock.now() - ABSENT_AFTER
     }
+}
+
+/// Whether not even an empty system could hold it: its turn would never come.
+fn is_hopeless(quotas: &[Quota], need: &Need) -> bool {
+    quotas.iter().any(|quota| quota.counted.of(need) > quota.limit)
 }
 
 impl Waiting {

@@ -2,13 +2,14 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Store, execute};
+use super::{Store, execute, on};
 use crate::error::Result;
 use crate::model::Uid;
 
 impl Store {
     /// Sets when a server has to end, where that was `from` until now; `None`: it has no end. `false`: somebody else was
-    /// faster, or there is no such server.
+    /// faster, or there is no such server, or it waits for its turn
+    /// still.
     ///
     /// # Errors
     /// The database does not answer.
@@ -19,7 +20,7 @@ impl Store {
         to: Option<DateTime<Utc>>,
     ) -> Result<bool> {
         const SQL: &str = "UPDATE servers SET end_date = $3, runtime_seconds = NULL, changed_at = $4 WHERE uid = $1 \
-             AND end_date IS NOT DISTINCT FROM $2 AND phase IN ('queued', 'starting', 'running')";
+             AND end_date IS NOT DISTINCT FROM $2 AND phase IN ('starting', 'running')";
         let now = self.clock.now();
         self.timed("extend_server", async {
             Ok(execute!(self, SQL, |query| query.bind(uid.as_str()).bind(from).bind(to).bind(now))? == 1)
@@ -39,15 +40,29 @@ impl Store {
             .await
     }
 
-    /// Notes that the user is told when a server ends. `false`: that was done already, or the end is another one by now.
+    /// The end that a server's user was told of.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn note_warning(&self, uid: &Uid, end_date: DateTime<Utc>) -> Result<bool> {
-        const SQL: &str = "UPDATE servers SET warned_of = $2 WHERE uid = $1 AND phase = 'running' AND end_date = $2 \
-             AND (warned_of IS NULL OR warned_of <> $2)";
+    pub async fn warned_of(&self, uid: &Uid) -> Result<Option<DateTime<Utc>>> {
+        const SQL: &str = "SELECT warned_of FROM servers WHERE uid = $1";
+        self.timed("warned_of", async {
+            let warned: Option<Option<DateTime<Utc>>> =
+                on!(&self.db, |pool| sqlx::query_scalar(SQL).bind(uid.as_str()).fetch_optional(pool).await?);
+            Ok(warned.flatten())
+        })
+        .await
+    }
+
+    /// Notes the end that a server's user was told of.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn note_warning(&self, uid: &Uid, end_date: DateTime<Utc>) -> Result<()> {
+        const SQL: &str = "UPDATE servers SET warned_of = $2 WHERE uid = $1";
         self.timed("note_warning", async {
-            Ok(execute!(self, SQL, |query| query.bind(uid.as_str()).bind(end_date))? == 1)
+            execute!(self, SQL, |query| query.bind(uid.as_str()).bind(end_date))?;
+            Ok(())
         })
         .await
     }

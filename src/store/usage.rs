@@ -16,7 +16,7 @@ impl Store {
                 let mut used = Vec::with_capacity(quotas.len());
                 for quota in quotas {
                     let row: Used = count(&quota.scope).build_query_as().fetch_one(pool).await?;
-                    used.push(row.of(quota));
+                    used.push(row.of(quota.counted));
                 }
                 Ok(used)
             })

@@ -3,11 +3,17 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Map, Value};
+use tokio::sync::Notify;
 
-use crate::hub::{Callbacks, Hub};
+use crate::hub::{Callbacks, Called, Hub};
 use crate::outpost::Outpost;
+
+/// The pauses after a call that failed as often as it was tried.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// The hubs that want to know.
 #[derive(Debug, Default)]
@@ -18,6 +24,14 @@ struct Target {
     hub: Arc<Hub>,
     callbacks: Callbacks,
     state: Due,
+    /// Ends the pause after a call that failed.
+    again: Arc<Notify>,
+}
+
+impl Target {
+    fn new(hub: &Arc<Hub>, callbacks: &Callbacks) -> Self {
+        Self { hub: hub.clone(), callbacks: callbacks.clone(), state: Due::No, again: Arc::default() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,11 +49,7 @@ impl FlavorUpdates {
     /// The use of a hub's flavors changed. A hub without a URL or a token for it is not told.
     pub fn due(&self, outpost: &Arc<Outpost>, hub: &Arc<Hub>, callbacks: &Callbacks) {
         let mut targets = self.lock();
-        let target = targets.entry(hub.name.clone()).or_insert_with(|| Target {
-            hub: hub.clone(),
-            callbacks: callbacks.clone(),
-            state: Due::No,
-        });
+        let target = targets.entry(hub.name.clone()).or_insert_with(|| Target::new(hub, callbacks));
         target.hub = hub.clone();
         // One server without a URL does not end the updates of the others.
         if callbacks.flavors.is_some() {
@@ -52,17 +62,31 @@ impl FlavorUpdates {
                 let (outpost, name) = (outpost.clone(), hub.name.clone());
                 outpost.tracker.clone().spawn(async move { send(&outpost, &name).await });
             }
-            Due::Sending | Due::SendingAndAgain => target.state = Due::SendingAndAgain,
+            Due::Sending | Due::SendingAndAgain => {
+                target.state = Due::SendingAndAgain;
+                target.again.notify_one();
+            }
+        }
+    }
+
+    /// Something changed that was not done here: these hubs are told, if it is known where.
+    pub fn due_for<'a>(&self, outpost: &Arc<Outpost>, hubs: impl IntoIterator<Item = &'a str>) {
+        for hub in hubs {
+            if let Some((hub, callbacks)) = self.target(hub) {
+                self.due(outpost, &hub, &callbacks);
+            }
         }
     }
 
     /// Other flavors are in force: every hub that wants to know is told.
     pub fn all_due(&self, outpost: &Arc<Outpost>) {
-        let targets: Vec<_> =
-            self.lock().values().map(|target| (target.hub.clone(), target.callbacks.clone())).collect();
-        for (hub, callbacks) in targets {
-            self.due(outpost, &hub, &callbacks);
-        }
+        let hubs: Vec<_> = self.lock().keys().cloned().collect();
+        self.due_for(outpost, hubs.iter().map(|hub| &**hub));
+    }
+
+    /// Notes where a hub wants to be told, without telling it now.
+    pub fn know(&self, hub: &Arc<Hub>, callbacks: &Callbacks) {
+        self.lock().entry(hub.name.clone()).or_insert_with(|| Target::new(hub, callbacks));
     }
 
     /// Where a hub was last told.
@@ -82,16 +106,26 @@ impl FlavorUpdates {
 }
 
 async fn send(outpost: &Arc<Outpost>, name: &str) {
+    let mut pause = FIRST_PAUSE;
     loop {
         let Some((hub, callbacks)) = outpost.flavor_updates.target(name) else {
             return;
         };
         let flavors = Value::Object(outpost.flavors(name, &Map::new()));
-        tokio::select! {
+        let called = tokio::select! {
             () = outpost.abort.cancelled() => return,
-            _ = hub.update_flavors(&callbacks, &flavors) => {}
-        }
-        if !outpost.flavor_updates.next(name) {
+            called = hub.update_flavors(&callbacks, &flavors) => called,
+        };
+        if called == Called::Failed {
+            // The hub may be restarting: it has to know in the end.
+            let again = outpost.flavor_updates.lock().get(name).map(|target| target.again.clone()).unwrap_or_default();
+            tokio::select! {
+                () = outpost.abort.cancelled() => return,
+                () = again.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        } else if !outpost.flavor_updates.next(name) {
             return;
         }
     }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::support::daemon::as_hub;
 use crate::support::server::{Reply, body};
-use crate::support::{FakeHub, Kind, TestDb, TestOutpost, eventually};
+use crate::support::{FakeHub, Kind, TestDb, TestOutpost, eventually, within};
 
 const NO_HUB: &str = "http://127.0.0.1:9/hub/api";
 
@@ -386,5 +386,43 @@ async fn replicas_see_a_change_of_each_other() {
         .await;
     }
     one.stop().await;
+    two.stop().await;
+}
+
+/// (It takes the time after which an Outpost counts as gone.)
+#[tokio::test]
+async fn those_who_wait_are_taken_over_when_their_outpost_is_gone() {
+    let Some(db) = TestDb::new(Kind::Postgres).await else { return };
+    let hub = FakeHub::start().await;
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let file = dirs[0].path().join("flavors.yaml");
+    std::fs::write(&file, "flavors: {gpu: {max: 1, queue: true}}").unwrap();
+    let toml = format!("[flavors]\nfile = '{}'\n", file.display());
+    let one = TestOutpost::start_in(dirs[0].path(), &db.url, &toml).await;
+    let two = TestOutpost::start_in(dirs[1].path(), &db.url, &toml).await;
+    let start = async |outpost: &TestOutpost, name: &str, user| {
+        let reply = outpost.post_async(&request(&hub.api(), name, user, Some("gpu"))).await;
+        assert_eq!(reply.status.as_u16(), 202, "{reply:?}");
+    };
+    start(&two, "first", 1).await;
+    start(&one, "second", 2).await;
+    start(&one, "third", 3).await;
+    one.stop().await;
+    // One that waits at an Outpost that is gone can be stopped by any other.
+    let pending = async |name: &str| {
+        let list = two.get("/services/").await.body;
+        let server = list.as_array().unwrap().iter().find(|server| server["name"] == name).cloned();
+        server.map(|server| server["start_pending"] == true)
+    };
+    eventually("the other one knows them", || async { (pending("third").await == Some(true)).then_some(()) }).await;
+    assert_eq!(two.delete("/services/first/abc").await.status, StatusCode::OK);
+    let patience = std::time::Duration::from_secs(90);
+    within(patience, "the second one runs at the other", || async {
+        (pending("second").await == Some(false)).then_some(())
+    })
+    .await;
+    assert_eq!(pending("third").await, Some(true), "still one at a time");
+    assert_eq!(two.delete("/services/third/abc").await.status, StatusCode::OK);
+    assert_eq!(pending("third").await, None);
     two.stop().await;
 }

@@ -7,7 +7,7 @@ use outpost::clock::Clock;
 use outpost::model::{Counted, Handle, Need, Phase, Quota, Scope, Server, ServerId, StoredRequest, Uid};
 use outpost::store::{Advance, Claim, Claimed, NewVersion, Outcome, Store, Turn, Waiting};
 use rstest::rstest;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::support::{Kind, TestDb};
 
@@ -66,6 +66,8 @@ impl Bench {
     async fn claim(&self, server: &Server, quotas: &[Quota], groups: &[&str], queue: bool) -> Claimed {
         let groups: Vec<Arc<str>> = groups.iter().map(|group| Arc::from(*group)).collect();
         let request = StoredRequest::default();
+        let authentication = Map::from_iter([("name".to_owned(), json!("s3cret"))]);
+        let queue = queue.then_some(&authentication);
         self.store.claim(&Claim { server, request: &request, quotas, groups: &groups, queue }).await.unwrap()
     }
 
@@ -183,13 +185,16 @@ fn turns(turns: &[Turn]) -> Vec<u64> {
         .map(|turn| match turn {
             Turn::Starts { .. } => 0,
             Turn::Waits { position, .. } => *position,
+            Turn::Hopeless(_) => 77,
+            Turn::Later => 88,
             Turn::Gone => 99,
         })
         .collect()
 }
 
 fn waiting(server: &Server, quotas: &[Quota]) -> Waiting {
-    Waiting { server: server.clone(), quotas: quotas.to_vec(), groups: Vec::new(), ours: true }
+    let request = StoredRequest { authentication: Some(Map::new()), ..StoredRequest::default() };
+    Waiting { server: server.clone(), request, quotas: quotas.to_vec(), groups: Vec::new(), ours: true }
 }
 
 #[rstest]
@@ -214,11 +219,13 @@ async fn first_come_first_served(#[case] kind: Kind) {
     assert_eq!(bench.one(9, &limits, true).await.1, Claimed::Queued);
     let sync = Server { asynchronous: false, ..server(&bench.clock, "h1", 10, "big") };
     let Claimed::Full(full) = bench.claim(&sync, &limits, &[], true).await else { panic!("it cannot wait") };
-    assert_eq!((full.exceeded.len(), full.waiting), (0, 4));
+    assert_eq!((full.exceeded.len(), full.waiting, full.queue_is_full), (0, 4, false));
     bench.store.request_stop(&queued[1].uid).await.unwrap();
     assert_eq!(take().await, [0, 99, 1]);
     let row = bench.store.find_server(&queued[0].id).await.unwrap().unwrap();
     assert_eq!((row.phase, row.generation), (Phase::Starting, 1));
+    let kept = async |at: usize| bench.store.stored_request(&queued[at].uid).await.unwrap().unwrap().authentication;
+    assert_eq!((kept(0).await, kept(2).await.unwrap()["name"].clone()), (None, json!("s3cret")), "only while it waits");
     assert_eq!(take().await, [99, 99, 1]);
 }
 
@@ -232,10 +239,11 @@ async fn who_waits_for_a_limit_of_his_own_holds_up_nobody(#[case] kind: Kind) {
     bench.one(1, &limits(1), true).await;
     let (again, claimed) = bench.one(1, &limits(1), true).await;
     assert_eq!(claimed, Claimed::Queued);
-    let (other, claimed) = bench.one(2, &limits(2), true).await;
-    assert_eq!(claimed, Claimed::Queued, "it is behind the other until the queue was looked at");
-    let given = [waiting(&again, &limits(1)), waiting(&other, &limits(2))];
-    assert_eq!(turns(&bench.store.take_turns(&given).await.unwrap()), [1, 0]);
+    let sync = Server { asynchronous: false, ..server(&bench.clock, "h1", 3, "big") };
+    assert_eq!(bench.claim(&sync, &limits(3), &[], true).await, Claimed::Starting);
+    bench.store.request_stop(&sync.uid).await.unwrap();
+    assert_eq!(turns(&bench.store.take_turns(&[waiting(&again, &limits(1))]).await.unwrap()), [1]);
+    assert_eq!(bench.one(2, &limits(2), true).await.1, Claimed::Starting);
 }
 
 #[rstest]
@@ -257,8 +265,38 @@ async fn who_needs_more_is_not_passed_by_who_needs_less(#[case] kind: Kind) {
     // What is more than there ever is does not wait for it.
     let huge = Server { need: need(5), ..server(&bench.clock, "h1", 4, "big") };
     assert!(matches!(bench.claim(&huge, &gpus, &[], true).await, Claimed::Full(_)));
+    // Nor by one of another flavor that has the same limit.
+    let other = Server { need: need(1), ..server(&bench.clock, "h1", 5, "small") };
+    let Claimed::Full(full) = bench.claim(&other, &gpus, &[], false).await else { panic!("it overtakes") };
+    assert_eq!((full.exceeded.len(), full.waiting), (0, 2));
+    // The limit became smaller than what the first one needs: it holds up nobody with that.
+    let fewer = [quota(scope(Some("h1"), None, None, None), Counted::Gpus, 2)];
     bench.store.request_stop(&big.uid).await.unwrap();
-    assert_eq!(turns(&bench.store.take_turns(&given).await.unwrap()), [0, 0]);
+    let given_fewer = [waiting(&second, &fewer), waiting(&small, &fewer)];
+    assert_eq!(turns(&bench.store.take_turns(&given_fewer).await.unwrap()), [77, 0]);
+    assert_eq!(turns(&bench.store.take_turns(&given).await.unwrap()), [0, 99]);
+}
+
+#[rstest]
+#[case::sqlite(Kind::Sqlite)]
+#[case::postgres(Kind::Postgres)]
+#[tokio::test]
+async fn a_long_queue_has_an_end_and_is_looked_at_in_parts(#[case] kind: Kind) {
+    let Some(bench) = Bench::new(kind).await else { return };
+    let (running, _) = bench.one(1, &[max(1)], true).await;
+    let mut given = Vec::new();
+    for at in 0..70 {
+        let (server, claimed) = bench.one(2 + at / 20, &[max(1)], true).await;
+        assert_eq!(claimed, Claimed::Queued);
+        given.push(waiting(&server, &[max(100)]));
+    }
+    let Claimed::Full(full) = bench.one(2, &[max(1)], true).await.1 else { panic!("it waits, too") };
+    assert!(full.queue_is_full);
+    bench.store.request_stop(&running.uid).await.unwrap();
+    let first = turns(&bench.store.take_turns(&given).await.unwrap());
+    assert_eq!((first.iter().filter(|turn| **turn == 0).count(), first[50]), (50, 88));
+    let then = turns(&bench.store.take_turns(&given[50..]).await.unwrap());
+    assert_eq!(then, [0; 20]);
 }
 
 #[rstest]
@@ -274,6 +312,9 @@ async fn the_turn_of_another_outpost_is_left_to_it(#[case] kind: Kind) {
     bench.store.request_stop(&running.uid).await.unwrap();
     let given = [Waiting { ours: false, ..waiting(&theirs, &limits) }, waiting(&ours, &limits)];
     assert_eq!(turns(&bench.store.take_turns(&given).await.unwrap()), [1, 2]);
+    let two = [Waiting { ours: false, ..waiting(&theirs, &[max(2)]) }, waiting(&ours, &[max(2)])];
+    assert_eq!(turns(&bench.store.take_turns(&two).await.unwrap()), [1, 0], "there is a place for each");
+    bench.store.request_stop(&ours.uid).await.unwrap();
     // An Outpost that is gone holds up nobody: it is not given then, and what it has in the queue does not count.
     bench.clock.advance(TimeDelta::seconds(60));
     bench.store.heartbeat("other").await.unwrap();
@@ -297,18 +338,38 @@ async fn a_time_that_is_over_ends_a_server_unless_it_got_more(#[case] kind: Kind
     store.advance(&server.uid, 0, &Advance::Running { address: "h:1", end_date: Some(end) }).await.unwrap().unwrap();
     let row = store.find_server(&server.id).await.unwrap().unwrap();
     assert_eq!((row.end_date, row.runtime), (Some(end), server.runtime), "it counts from when it runs");
-    assert!(store.note_warning(&server.uid, end).await.unwrap());
-    assert!(!store.note_warning(&server.uid, end).await.unwrap(), "one warning for each end");
+    assert_eq!(store.warned_of(&server.uid).await.unwrap(), None);
+    store.note_warning(&server.uid, end).await.unwrap();
+    assert_eq!(store.warned_of(&server.uid).await.unwrap(), Some(end));
     clock.advance(hour);
     assert!(store.extend_server(&server.uid, Some(end), Some(clock.now() + hour)).await.unwrap());
     assert!(!store.extend_server(&server.uid, Some(end), None).await.unwrap(), "that is not its end any more");
     assert!(!store.expire_server(&server.uid).await.unwrap());
-    assert!(!store.note_warning(&server.uid, end).await.unwrap(), "that is not its end any more");
-    assert!(store.note_warning(&server.uid, clock.now() + hour).await.unwrap());
     clock.advance(hour);
     assert!(store.expire_server(&server.uid).await.unwrap());
     assert!(!store.expire_server(&server.uid).await.unwrap());
     assert!(!store.extend_server(&server.uid, Some(clock.now()), None).await.unwrap(), "it is being stopped");
+}
+
+#[rstest]
+#[case::sqlite(Kind::Sqlite)]
+#[case::postgres(Kind::Postgres)]
+#[tokio::test]
+async fn a_run_time_begins_with_the_turn(#[case] kind: Kind) {
+    let Some(bench) = Bench::new(kind).await else { return };
+    let (running, _) = bench.one(1, &[max(1)], true).await;
+    let mut late = server(&bench.clock, "h1", 2, "big");
+    late.runtime = Some(std::time::Duration::from_secs(3600));
+    late.end_date = Some(bench.clock.now() + TimeDelta::hours(1));
+    assert_eq!(bench.claim(&late, &[max(1)], &[], true).await, Claimed::Queued);
+    let end = bench.store.find_server(&late.id).await.unwrap().unwrap().end_date;
+    assert!(!bench.store.extend_server(&late.uid, end, None).await.unwrap(), "it has not begun");
+    bench.clock.advance(TimeDelta::hours(5));
+    bench.store.heartbeat("me").await.unwrap();
+    bench.store.request_stop(&running.uid).await.unwrap();
+    assert_eq!(turns(&bench.store.take_turns(&[waiting(&late, &[max(1)])]).await.unwrap()), [0]);
+    let row = bench.store.find_server(&late.id).await.unwrap().unwrap();
+    assert_eq!((row.start_date, row.end_date), (bench.clock.now(), Some(bench.clock.now() + TimeDelta::hours(1))));
 }
 
 #[rstest]

@@ -5,6 +5,7 @@ mod admin;
 mod cli;
 mod conformance;
 mod contract;
+mod documentation;
 mod example;
 mod flavors;
 mod hub_calls;

@@ -170,7 +170,7 @@ pub(in crate::http) async fn stop(
         (status = 401, description = "No valid token", body = Problem),
         (status = 403, description = "The token may only read", body = Problem),
         (status = 404, description = "There is no such server", body = Problem),
-        (status = 409, description = "It has ended or is being stopped", body = Problem),
+        (status = 409, description = "It has ended, is being stopped, or waits for its turn still", body = Problem),
         (status = 422, description = "That is no length of time or no date to come", body = Problem),
     ))]
 pub(in crate::http) async fn extend(
