@@ -83,12 +83,19 @@ pub struct Admitted {
     pub messages: Vec<String>,
 }
 
+/// What a user reads where an expression of the site fails, be it because of the request or of the expression.
+const UNDECIDED: &str = "The rules of this system cannot be applied to what this JupyterHub asks for, so the server does not \
+     start. Please choose other options or ask the administrators of the system.";
+
 /// Decides about a request.
 ///
 /// # Errors
-/// [`Error::Refused`] with a sentence for the user, or [`Error::Internal`] where an expression of the site fails.
+/// [`Error::Refused`] with a sentence for the user; why an expression of the site fails is for the log only.
 pub fn decide(policy: &Policy<'_>, ask: &Ask<'_>) -> Result<Admitted> {
-    let decision = Decision::make(policy, ask).map_err(Error::internal)?;
+    let decision = Decision::make(policy, ask).map_err(|cause| {
+        tracing::warn!(hub.name = ?ask.hub, cause, "a start is refused, since an expression of the configuration fails");
+        Error::Refused(UNDECIDED.to_owned())
+    })?;
     if let Some(sentence) = decision.refusal() {
         return Err(Error::Refused(sentence.clone()));
     }

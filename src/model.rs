@@ -2,6 +2,7 @@
 
 mod actor;
 mod launch;
+mod quantity;
 mod quota;
 mod request;
 mod resources;
@@ -10,8 +11,9 @@ mod usage;
 
 pub use actor::Actor;
 pub use launch::{AuthState, Certificates, Handle, Launch, Template, TemplateContext, path_segment};
-pub use quota::{Counted, Need, Quota, Scope};
+pub use quantity::quantity;
+pub use quota::{Counted, Need, OfFlavor, Quota, Scope};
 pub use request::{Environment, StartRequest, StoredRequest};
-pub use resources::{PLACEMENT, RESOURCES, Resources, check_resource, quantity};
+pub use resources::{PLACEMENT, RESOURCES, Resources, check_resource};
 pub use server::{Exit, Phase, Server, ServerId, Uid};
 pub use usage::{Run, Usage, UsageFilter};

@@ -1,5 +1,6 @@
 //! `[[overrides]]`: which options hubs may set.
 
+mod check;
 mod constraint;
 mod sentences;
 mod weigh;
