@@ -83,14 +83,22 @@ pub struct Admitted {
     pub messages: Vec<String>,
 }
 
+/// What a user reads where an expression of the site fails, be it because of the request or of the expression.
+const UNDECIDED: &str = "The rules of this system cannot be applied to what this JupyterHub asks for, so the server does not \
+     start. Please choose other options or ask the administrators of the system.";
+
+/// The most groups of a user whose servers are counted: each is a question to the database.
+const MOST_GROUPS: usize = 100;
+
 /// Decides about a request.
 ///
 /// # Errors
-/// [`Error::Refused`] with a sentence for the user, or [`Error::Internal`] where an expression of the site fails.
+/// [`Error::Refused`] with a sentence for the user; why an expression of the site fails is for the log only.
 pub fn decide(policy: &Policy<'_>, ask: &Ask<'_>) -> Result<Admitted> {
     let decision = Decision::make(policy, ask);
     if let Some(cause) = &decision.fault {
-        return Err(Error::internal(cause));
+        tracing::warn!(hub.name = ?ask.hub, cause, "a start is refused, since an expression of the configuration fails");
+        return Err(Error::Refused(UNDECIDED.to_owned()));
     }
     if let Some(sentence) = decision.refusal() {
         return Err(Error::Refused(sentence.clone()));
@@ -111,7 +119,7 @@ pub fn decide(policy: &Policy<'_>, ask: &Ask<'_>) -> Result<Admitted> {
 pub fn explain(policy: &Policy<'_>, ask: &Ask<'_>) -> Explanation {
     let decision = Decision::make(policy, ask);
     let refusal = match &decision.fault {
-        Some(cause) => Some(Error::internal(cause).to_string()),
+        Some(_) => Some(UNDECIDED.to_owned()),
         None => decision.refusal().cloned(),
     };
     let Decision { rule, chosen, weighed, options, need, fault } = decision;
@@ -156,6 +164,13 @@ impl<'a> Decision<'a> {
         let person = Person { hub: ask.hub, user_id: ask.user_id, groups: &groups };
         if let Some(document) = &policy.definitions.flavors {
             self.chosen = flavors::choose(document, &person, &authentication, ask.flavor);
+            if self.chosen.groups.len() > MOST_GROUPS {
+                self.chosen.refusal = Some(format!(
+                    "You are in {} groups that have limits on this system, and at most {MOST_GROUPS} can be counted. Please ask \
+                     the administrators of the system.",
+                    self.chosen.groups.len()
+                ));
+            }
         }
         let given = self.chosen.flavor.as_ref().map(|flavor| flavor.resources.options().clone()).unwrap_or_default();
 

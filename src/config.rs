@@ -145,6 +145,8 @@ impl Config {
         {
             note("spawner".to_owned(), Err("has to name one of several [spawners.…], or every hub has to".to_owned()));
         }
+        let spawners: Vec<_> = self.spawners.keys().map(String::as_str).collect();
+        note("overrides".to_owned(), self.overrides.check(&spawners));
         for (name, hub) in &self.hubs {
             note(format!("hubs.{name:?}"), hub::check_name(name));
             note(format!("hubs.{name:?}"), hub.check());
@@ -217,6 +219,7 @@ mod tests {
             ("[spawners.a]\ntype = 'slurm'\n", "slurm"),
             ("[spawners.a]\ntype = 'process'\ncmdd = ['x']\n", "cmdd"),
             ("[log]\nlevel = 'no=such=level'\n", "log"),
+            ("[[overrides]]\nbackend = ['local', 'locall']\nallow = 'none'\n", "overrides: rule 1: backend \"locall\""),
             ("[hubs.a]\npasswords = [{file='a'}, {file='b'}, {file='c'}]\n", "at most two"),
             ("[store]\nurl = 'postgresql://u:secret@h/d'\n", "store.password"),
         ];

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::sentences::amount;
-use crate::model::{Counted, Need, Quota, Scope};
+use crate::model::{Counted, Need, OfFlavor, Quota, Scope};
 
 /// How a request was decided, step by step.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -96,7 +96,10 @@ impl fmt::Display for Explanation {
                 hub.as_ref().map(|hub| format!("hub {hub:?}")),
                 user_id.map(|user_id| format!("user {user_id}")),
                 group.as_ref().map(|group| format!("group {group:?}")),
-                flavor.as_ref().map(|flavor| format!("flavor {flavor:?}")),
+                flavor.as_ref().map(|flavor| match flavor {
+                    OfFlavor::Named(name) => format!("flavor {name:?}"),
+                    OfFlavor::Undefined { .. } => "all undefined flavors".to_owned(),
+                }),
             ];
             let scope: Vec<_> = scope.into_iter().flatten().collect();
             writeln!(f, "limit {source}: {} of {}", amount(*counted, *limit), scope.join(", "))?;

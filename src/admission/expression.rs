@@ -247,10 +247,25 @@ mod tests {
 
     #[test]
     fn work_is_bounded() {
-        let nested = condition("misc.l.all(a, misc.l.all(b, misc.l.all(c, a + b + c >= 0)))").unwrap();
+        let nested = condition("misc.l.all(a, misc.l.all(b, misc.l.all(c, a >= 0 && b >= 0 && c >= 0)))").unwrap();
         assert_eq!(nested.holds(&variables(&json!({"l": (0..20).collect::<Vec<_>>()}))), Ok(true));
         let error = nested.holds(&variables(&json!({"l": (0..500).collect::<Vec<_>>()}))).unwrap_err();
         assert!(error.contains("too much"), "{error}");
+        let lists = json!({"l": vec!["x".repeat(50); 5000], "m": vec!["y".repeat(50); 5000]});
+        for source in [
+            "misc.l.exists(g, g in misc.m)",
+            "misc.l.exists(g, misc.m == misc.l)",
+            "misc.l.exists(g, size(misc.m + misc.l) == 0)",
+            "misc.l.exists(g, misc.m[0].contains(g))",
+        ] {
+            let error = condition(source).unwrap().holds(&variables(&lists)).unwrap_err();
+            assert!(error.contains("too much"), "{source}: {error}");
+        }
+        for source in ["misc.l.exists(g, g == 'x')", "misc.l.filter(g, g in ['x', 'y']).map(g, g).exists(g, g == 'x')"]
+        {
+            let short = json!({"l": vec!["z"; 50]});
+            assert_eq!(condition(source).unwrap().holds(&variables(&short)), Ok(false), "{source}");
+        }
         assert!(condition(&format!("hub == '{}'", "x".repeat(3000))).unwrap_err().contains("bytes"));
     }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::Value;
 
-/// How many steps back a regular expression may take: one that needs more does not match.
+/// How many steps back a regular expression may take: whether one that needs more fits is not known.
 const BACKTRACK_LIMIT: usize = 100_000;
 /// The most bytes that a compiled regular expression may take up.
 const COMPILED_SIZE: usize = 10 << 20;
@@ -77,6 +77,17 @@ impl Names {
     #[must_use]
     pub fn fit(&self, text: &str) -> bool {
         self.0.iter().any(|glob| glob.matches(text))
+    }
+
+    /// Whether they stand for any text.
+    #[must_use]
+    pub fn fit_all(&self) -> bool {
+        self.0.iter().any(|glob| glob.text == "*")
+    }
+
+    /// Those that stand for none of these texts.
+    pub fn idle(&self, texts: &[&str]) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|glob| !texts.iter().any(|text| glob.matches(text))).map(Glob::as_str)
     }
 
     /// Compiles the globs.
@@ -153,10 +164,10 @@ impl FullMatch {
         Ok(Self { text: text.to_owned(), literal: literal_prefix(text), regex: compile(&format!(r"\A(?:{text})\z"))? })
     }
 
-    /// Whether all of the text fits.
+    /// Whether all of the text fits. `None`: that would take too many steps to find out.
     #[must_use]
-    pub fn matches(&self, text: &str) -> bool {
-        text.starts_with(&self.text[..self.literal]) && self.regex.is_match(text).unwrap_or(false)
+    pub fn matches(&self, text: &str) -> Option<bool> {
+        if text.starts_with(&self.text[..self.literal]) { self.regex.is_match(text).ok() } else { Some(false) }
     }
 
     /// The expression as it is written.
@@ -225,34 +236,51 @@ impl Pattern {
         }
     }
 
-    /// Whether it fits this text.
+    /// Whether it fits this text. `None`: that is not known.
     #[must_use]
-    pub fn fits_text(&self, candidate: &str) -> bool {
+    pub fn fits_text(&self, candidate: &str) -> Option<bool> {
         match self {
-            Self::Members(members) => members.iter().any(|member| member.as_str() == Some(candidate)),
-            Self::Text { text, regex, glob } => {
-                text == candidate
-                    || regex.as_ref().is_some_and(|regex| regex.matches(candidate))
-                    || glob.as_ref().is_some_and(|glob| glob.matches(candidate))
+            Self::Members(members) => Some(members.iter().any(|member| member.as_str() == Some(candidate))),
+            Self::Text { text, glob, .. }
+                if text == candidate || glob.as_ref().is_some_and(|glob| glob.matches(candidate)) =>
+            {
+                Some(true)
+            }
+            Self::Text { regex, .. } => regex.as_ref().map_or(Some(false), |regex| regex.matches(candidate)),
+        }
+    }
+
+    /// Whether it fits this value or, of a list, any element. `None`: that is not known.
+    #[must_use]
+    pub fn fits(&self, candidate: &Value) -> Option<bool> {
+        let Value::Array(elements) = candidate else { return self.fits_scalar(candidate) };
+        let mut fits = Some(false);
+        for element in elements {
+            match self.fits_scalar(element) {
+                Some(true) => return Some(true),
+                Some(false) => {}
+                None => fits = None,
             }
         }
+        fits
     }
 
-    /// Whether it fits this value or, of a list, any element.
-    #[must_use]
-    pub fn fits(&self, candidate: &Value) -> bool {
-        match (self, candidate) {
-            (_, Value::Array(elements)) => elements.iter().any(|element| self.fits_scalar(element)),
-            _ => self.fits_scalar(candidate),
-        }
-    }
-
-    fn fits_scalar(&self, candidate: &Value) -> bool {
+    fn fits_scalar(&self, candidate: &Value) -> Option<bool> {
         match (self, candidate) {
             (_, Value::String(text)) => self.fits_text(text),
-            (Self::Members(members), candidate) => members.contains(candidate),
-            (Self::Text { .. }, _) => false,
+            (Self::Members(members), candidate) => Some(members.contains(candidate)),
+            (Self::Text { .. }, _) => Some(false),
         }
+    }
+
+    /// What looks like a regular expression and is none, so that it stands for less than was meant: why.
+    #[must_use]
+    pub fn doubt(&self) -> Option<String> {
+        let Self::Text { text, regex: None, glob } = self else { return None };
+        let signs: &[char] =
+            if glob.is_some() { &['(', ')', '|', '+', '^', '$', '\\'] } else { &['(', ')', '[', ']', '{', '}'] };
+        let mistake = FullMatch::parse(text).err()?;
+        text.contains(signs).then(|| format!("{mistake}, so that it is taken as it stands or as a glob"))
     }
 }
 
@@ -291,7 +319,7 @@ mod tests {
     #[case(json!("a|ab"), "ab", true)]
     #[case(json!("a)|(b"), "b", false)]
     fn hubs(#[case] pattern: Value, #[case] hub: &str, #[case] fits: bool) {
-        assert_eq!(Pattern::of_hub(&pattern).unwrap().fits_text(hub), fits);
+        assert_eq!(Pattern::of_hub(&pattern).unwrap().fits_text(hub), Some(fits));
     }
 
     #[rstest]
@@ -308,13 +336,28 @@ mod tests {
     #[case(json!(".*"), json!({"a": 1}), false)]
     #[case(json!(".*"), json!(null), false)]
     fn attributes(#[case] pattern: Value, #[case] value: Value, #[case] fits: bool) {
-        assert_eq!(Pattern::of_attribute(&pattern).unwrap().fits(&value), fits);
+        assert_eq!(Pattern::of_attribute(&pattern).unwrap().fits(&value), Some(fits));
     }
 
     #[test]
-    fn an_expression_that_goes_back_for_ever_does_not_match() {
-        let pattern = Pattern::of_attribute(&json!(r"(a+)+(?=b)\1c")).unwrap();
-        assert!(!pattern.fits(&json!("a".repeat(5000))));
+    fn whether_an_expression_fits_that_goes_back_for_ever_is_not_known() {
+        let pattern = Pattern::of_attribute(&json!(r"(a|b|ab)*(?=c)")).unwrap();
+        let text = "ab".repeat(50);
+        assert_eq!(pattern.fits(&json!(text)), None);
+        assert_eq!(pattern.fits(&json!([text, "x"])), None);
+        assert_eq!(pattern.fits(&json!([text, r"(a|b|ab)*(?=c)"])), Some(true), "another element fits");
+    }
+
+    #[rstest]
+    #[case(json!("(b"), true)]
+    #[case(json!("hub[1"), true)]
+    #[case(json!("*(a|b)"), true)]
+    #[case(json!("*-hub"), false)]
+    #[case(json!("*[0-9]"), false)]
+    #[case(json!("a.*"), false)]
+    #[case(json!(["(b"]), false)]
+    fn a_broken_expression_is_doubtful(#[case] pattern: Value, #[case] doubtful: bool) {
+        assert_eq!(Pattern::of_attribute(&pattern).unwrap().doubt().is_some(), doubtful);
     }
 
     #[rstest]
@@ -338,14 +381,14 @@ mod tests {
             for compiled in [Pattern::of_hub(&json!(pattern)), Pattern::of_attribute(&json!(pattern))] {
                 let compiled = compiled.unwrap();
                 let _ = compiled.fits_text(&text);
-                prop_assert!(compiled.fits_text(&pattern), "a text fits itself");
+                prop_assert_eq!(compiled.fits_text(&pattern), Some(true), "a text fits itself");
             }
         }
 
         #[test]
         fn looking_at_the_beginning_first_changes_nothing(pattern in "[ab:]{0,3}[a.*+?{}0-2()|\\\\]{0,5}", text in "[ab:]{0,5}") {
             if let Ok(regex) = FullMatch::parse(&pattern) {
-                prop_assert_eq!(regex.matches(&text), regex.regex.is_match(&text).unwrap());
+                prop_assert_eq!(regex.matches(&text), regex.regex.is_match(&text).ok());
             }
             if let Ok(Glob { matcher: Some(matcher), text: glob }) = Glob::parse(&pattern) {
                 let compiled = Glob { matcher: Some(matcher.clone()), text: glob };

@@ -1,9 +1,11 @@
 //! `[[overrides]]`: which options hubs may set.
 
+mod check;
 mod constraint;
 mod sentences;
 mod weigh;
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::Deserialize;
@@ -261,11 +263,7 @@ impl<'de> Deserialize<'de> for Allow {
 
 /// The texts of an attribute of a user that is a list, each once.
 pub fn texts<'a>(attributes: &'a Map<String, Value>, key: &str) -> Vec<&'a str> {
-    let mut texts = Vec::new();
-    for text in attributes.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
-        if !texts.contains(&text) {
-            texts.push(text);
-        }
-    }
-    texts
+    let mut seen = HashSet::new();
+    let texts = attributes.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    texts.filter(|text| seen.insert(*text)).collect()
 }

@@ -1,6 +1,6 @@
 //! What users read when a limit is reached.
 
-use crate::model::{Counted, Need, Quota};
+use crate::model::{Counted, Need, OfFlavor, Quota};
 
 /// The most servers that are named, and characters of a name.
 const NAMED: usize = 10;
@@ -61,11 +61,11 @@ fn reached(quota: &Quota, used: i64, need: &Need, own: &[OwnServer<'_>], flavor:
     };
     let of_flavor = match (&scope.flavor, flavor) {
         (None, _) => String::new(),
-        (Some(name), None) if name.is_empty() => " without a flavor".to_owned(),
-        (Some(name), shown) => format!(" with the flavor {}", quoted(shown.unwrap_or(name))),
+        (Some(OfFlavor::Named(name)), shown) => format!(" with the flavor {}", quoted(shown.unwrap_or(name))),
+        (Some(OfFlavor::Undefined { .. }), _) => " without one of this system's flavors".to_owned(),
     };
     let mut sentence = format!("{whose} at most {}{of_flavor} at once.", amount(*counted, *limit));
-    let names = if scope.is_personal() { named(own, scope.flavor.as_deref()) } else { String::new() };
+    let names = if scope.is_personal() { named(own, scope.flavor.as_ref()) } else { String::new() };
     let free = (limit - used).max(0);
     let free = if free == 0 { "nothing".to_owned() } else { amount(*counted, free) };
     sentence.push_str(&format!(" In use: {}{names}; free: {free}", amount(*counted, used)));
@@ -77,8 +77,8 @@ fn reached(quota: &Quota, used: i64, need: &Need, own: &[OwnServer<'_>], flavor:
 }
 
 /// The user's servers, ` ("a", the default server)`; only those of the flavor where the limit is one of a flavor.
-fn named(own: &[OwnServer<'_>], flavor: Option<&str>) -> String {
-    let counted = |server: &&OwnServer<'_>| flavor.is_none_or(|flavor| server.flavor.unwrap_or_default() == flavor);
+fn named(own: &[OwnServer<'_>], flavor: Option<&OfFlavor>) -> String {
+    let counted = |server: &&OwnServer<'_>| flavor.is_none_or(|flavor| flavor.counts(server.flavor));
     let mut names: Vec<_> = own
         .iter()
         .filter(counted)
@@ -183,6 +183,14 @@ mod tests {
         );
         let sentence = refusal(&[(quota(hub(), Counted::Memory, 1 << 30), 0)], &need, &own, None);
         assert!(sentence.ends_with("choose another flavor or ask the administrators of the system."), "{sentence}");
+    }
+
+    #[test]
+    fn undefined_flavors_are_counted_together() {
+        let flavor = Some(OfFlavor::Undefined { defined: ["small".into()].into() });
+        let sentence =
+            refusal(&[(quota(Scope { flavor, ..hub() }, Counted::Servers, 3), 3)], &Need::default(), &[], None);
+        assert!(sentence.contains("at most 3 servers without one of this system's flavors at once."), "{sentence}");
     }
 
     #[test]

@@ -118,7 +118,7 @@ pub(super) async fn check_config(context: Context) -> Outcome {
     println!("  backends         {}", list(config.spawners.keys()));
     println!("  hubs reach       {}{}", config.http.listen, config.http.base_path);
     println!("  probes reach     {}", config.http.admin_listen);
-    for warning in config.flavors.check_files()? {
+    for warning in config.overrides.warnings().into_iter().chain(config.flavors.check_files()?) {
         println!("This may not be meant so: {warning}");
     }
     Ok(())

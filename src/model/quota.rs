@@ -51,8 +51,39 @@ pub struct Scope {
     pub user_id: Option<i64>,
     /// Of users in this group.
     pub group: Option<Arc<str>>,
-    /// With this flavor; an empty name stands for servers without one.
-    pub flavor: Option<Arc<str>>,
+    /// With such a flavor.
+    pub flavor: Option<OfFlavor>,
+}
+
+/// Which flavors a limit counts.
+#[derive(Clone, Debug, Eq, Hash, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum OfFlavor {
+    /// The one of this name.
+    Named(Arc<str>),
+    /// All that are not defined, together, and none.
+    Undefined {
+        /// Those that are defined.
+        #[serde(rename = "none_of")]
+        defined: Arc<[Arc<str>]>,
+    },
+}
+
+impl OfFlavor {
+    /// Whether servers with this flavor, or without one, count.
+    #[must_use]
+    pub fn counts(&self, flavor: Option<&str>) -> bool {
+        match self {
+            Self::Named(name) => flavor == Some(name),
+            Self::Undefined { defined } => flavor.is_none_or(|flavor| defined.iter().all(|name| **name != *flavor)),
+        }
+    }
+}
+
+impl From<&str> for OfFlavor {
+    fn from(name: &str) -> Self {
+        Self::Named(name.into())
+    }
 }
 
 impl Scope {

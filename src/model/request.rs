@@ -158,7 +158,7 @@ impl StartRequest {
 /// Checks what a hub tells about a user: each value is matched with every pattern of the site.
 ///
 /// # Errors
-/// [`Error::Invalid`] for more than [`MOST_VALUES`] attributes, or values of one.
+/// [`Error::Invalid`] for more than 2,000 attributes, or values of one.
 pub fn check_authentication(field: &str, authentication: &Map<String, Value>) -> Result<()> {
     let too_many = |field: String| Error::invalid(field, format!("has to have at most {MOST_VALUES} values"));
     if authentication.len() > MOST_VALUES {

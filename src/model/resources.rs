@@ -1,8 +1,10 @@
-//! What servers take up, under KubeSpawner's names: quantities, and the resources of a flavor.
+//! What servers take up, under KubeSpawner's names, and the resources of a flavor.
+
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::Need;
+use super::{Need, quantity};
 
 /// The options that are resources: a hub's own must not exceed the flavor's or the site's.
 pub const RESOURCES: [&str; 6] =
@@ -40,6 +42,40 @@ impl Resources {
         }
         Ok(())
     }
+
+    /// Checks what no single option can know.
+    ///
+    /// # Errors
+    /// Which guarantee is above its limit.
+    pub fn check(&self) -> Result<(), String> {
+        for (limit, guarantee) in BOUNDS {
+            let (Some(most), Some(least)) = (self.0.get(limit), self.0.get(guarantee)) else { continue };
+            let above = match (most, least) {
+                (Value::Object(most), Value::Object(least)) => {
+                    let named = least.iter().filter_map(|(name, least)| Some((name.as_str(), most.get(name)?, least)));
+                    named.filter(|(name, most, least)| is_above(name, least, most)).map(|(name, ..)| name).next()
+                }
+                _ => is_above(limit, least, most).then_some(limit),
+            };
+            match above {
+                None => {}
+                Some(name) if name == limit => return Err(format!("expected {guarantee} not to be above {limit}")),
+                Some(name) => return Err(format!("expected {guarantee} of {name:?} not to be above {limit}")),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Limits and what is guaranteed below them.
+const BOUNDS: [(&str, &str); 3] = [
+    ("cpu_limit", "cpu_guarantee"),
+    ("mem_limit", "mem_guarantee"),
+    ("extra_resource_limits", "extra_resource_guarantees"),
+];
+
+fn is_above(unit: &str, amount: &Value, most: &Value) -> bool {
+    matches!((quantity(unit, amount), quantity(unit, most)), (Ok(amount), Ok(most)) if amount > most)
 }
 
 /// Checks the value of one of [`RESOURCES`].
@@ -49,8 +85,11 @@ impl Resources {
 pub fn check_resource(key: &str, value: &Value) -> Result<(), String> {
     match value {
         Value::Object(amounts) if key.starts_with("extra_resource") => {
-            amounts.iter().filter(|(_, amount)| !amount.is_null()).try_for_each(|(name, amount)| {
-                quantity(name, amount).map(drop).map_err(|expected| format!("{name:?}: {expected}"))
+            amounts.iter().filter(|(_, amount)| !amount.is_null()).try_for_each(|(name, amount)| match name.as_str() {
+                "cpu" | "memory" => Err(format!("expected resources other than {name}, which has options of its own")),
+                name => quantity(name, amount).map(drop).map_err(|expected| {
+                    format!("expected amounts, that of {name:?} {}", expected.trim_start_matches("expected "))
+                }),
             })
         }
         _ if key.starts_with("extra_resource") => Err("expected resources and how much of each".to_owned()),
@@ -59,81 +98,21 @@ pub fn check_resource(key: &str, value: &Value) -> Result<(), String> {
     }
 }
 
-/// How much a value is, in processors, bytes or devices. In `mem_limit`, `mem_guarantee` and `memory` the units K, M, G and T are
-/// powers of 1024, as in KubeSpawner; everything else is a quantity of Kubernetes (`500m`, `2G`, `2Gi`, `1e3`).
-///
-/// # Errors
-/// What was expected. The value is not repeated.
-pub fn quantity(key: &str, value: &Value) -> Result<f64, String> {
-    let is_bytes = matches!(key, "mem_limit" | "mem_guarantee" | "memory");
-    let amount = match value {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) if is_bytes => scaled(text, BYTES),
-        Value::String(text) => scaled(text, KUBERNETES),
-        _ => None,
-    };
-    amount.filter(|amount| amount.is_finite() && *amount >= 0.0).ok_or_else(|| {
-        if is_bytes {
-            "expected a size in bytes like \"2G\""
-        } else {
-            "expected a quantity like 2, \"500m\" or \"2Gi\""
-        }
-        .to_owned()
-    })
-}
-
-const BYTES: &[(&str, f64)] = &[("K", KIB), ("M", KIB * KIB), ("G", KIB * KIB * KIB), ("T", KIB * KIB * KIB * KIB)];
-
-const KUBERNETES: &[(&str, f64)] = &[
-    ("Ki", KIB),
-    ("Mi", KIB * KIB),
-    ("Gi", KIB * KIB * KIB),
-    ("Ti", KIB * KIB * KIB * KIB),
-    ("Pi", KIB * KIB * KIB * KIB * KIB),
-    ("Ei", KIB * KIB * KIB * KIB * KIB * KIB),
-    ("n", 1e-9),
-    ("u", 1e-6),
-    ("m", 1e-3),
-    ("k", 1e3),
-    ("M", 1e6),
-    ("G", 1e9),
-    ("T", 1e12),
-    ("P", 1e15),
-    ("E", 1e18),
-];
-
-const KIB: f64 = 1024.0;
-
-fn scaled(text: &str, units: &[(&str, f64)]) -> Option<f64> {
-    let (number, factor) =
-        units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor))).unwrap_or((text, 1.0));
-    let (digits, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
-    let is_number = digits.contains(|c: char| c.is_ascii_digit())
-        && digits.chars().all(|c| c.is_ascii_digit() || c == '.')
-        && exponent.trim_start_matches(['+', '-']).chars().all(|c| c.is_ascii_digit());
-    if !is_number || (factor != 1.0 && digits.len() != number.len()) {
-        return None;
-    }
-    Some(number.parse::<f64>().ok()? * factor)
-}
-
 impl Need {
-    /// What a server with these options takes up: limits, else guarantees; where the options say nothing, the site's own
-    /// settings count. Amounts that are none count as nothing: [`check_resource`] is there to refuse them.
+    /// What a server with these options takes up: its limits, or its guarantees where those are more. Where the options say
+    /// nothing about either, the site's own settings count. Amounts that are none count as nothing: [`check_resource`] is
+    /// there to refuse them.
     #[must_use]
     pub fn of(options: &Map<String, Value>, site: &Map<String, Value>) -> Self {
-        let amount = |keys: [&str; 2]| {
-            [options, site]
-                .into_iter()
-                .flat_map(|options| keys.map(|key| options.get(key).and_then(|value| quantity(key, value).ok())))
-                .find_map(|amount| amount)
-                .unwrap_or(0.0)
+        let most = |keys: [&str; 2]| {
+            let amount = |options: &Map<String, Value>, key| quantity(key, options.get(key)?).ok();
+            keys.iter().filter_map(|key| amount(options, key).or_else(|| amount(site, key))).fold(0.0, f64::max)
         };
         let whole = |amount: f64| amount.min(MOST).ceil() as i64;
         Self {
-            cpu_millis: whole(amount(["cpu_limit", "cpu_guarantee"]) * 1000.0),
-            memory_bytes: whole(amount(["mem_limit", "mem_guarantee"])),
-            gpus: whole([options, site].into_iter().find_map(gpus).unwrap_or_default()),
+            cpu_millis: whole(most(["cpu_limit", "cpu_guarantee"]) * 1000.0),
+            memory_bytes: whole(most(["mem_limit", "mem_guarantee"])),
+            gpus: whole(gpus(options, site)),
         }
     }
 }
@@ -141,53 +120,35 @@ impl Need {
 /// What one server can count for: so little that sums over all servers do not overflow.
 const MOST: f64 = (1_i64 << 50) as f64;
 
-/// The devices whose name says so, of all makers together: limits or guarantees, whichever are more.
-fn gpus(options: &Map<String, Value>) -> Option<f64> {
-    let is_gpu = |name: &str| name.ends_with("gpu") || name.contains("gpu.");
-    let sum = |extra: &Map<String, Value>| -> f64 {
-        extra.iter().filter(|(name, _)| is_gpu(name)).filter_map(|(name, amount)| quantity(name, amount).ok()).sum()
-    };
-    ["extra_resource_limits", "extra_resource_guarantees"]
-        .iter()
-        .filter_map(|key| options.get(*key).and_then(Value::as_object))
-        .map(sum)
-        .reduce(f64::max)
+/// What the names of GPUs and their like contain.
+const GPUS: [&str; 4] = ["gpu", "/mig-", "habana.ai/gaudi", "google.com/tpu"];
+
+/// The devices of all makers together: of each the limit, or the guarantee where that is more.
+fn gpus(options: &Map<String, Value>, site: &Map<String, Value>) -> f64 {
+    let mut devices: BTreeMap<&str, f64> = BTreeMap::new();
+    for key in ["extra_resource_limits", "extra_resource_guarantees"] {
+        let mut merged: BTreeMap<&str, &Value> = BTreeMap::new();
+        for extra in [site, options].into_iter().filter_map(|options| options.get(key)?.as_object()) {
+            merged.extend(extra.iter().map(|(name, amount)| (name.as_str(), amount)));
+        }
+        for (name, amount) in merged {
+            if GPUS.iter().any(|part| name.contains(part))
+                && let Ok(amount) = quantity(name, amount)
+            {
+                let most = devices.entry(name).or_default();
+                *most = most.max(amount);
+            }
+        }
+    }
+    devices.values().sum()
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
     use rstest::rstest;
     use serde_json::json;
 
     use super::*;
-
-    #[rstest]
-    #[case("mem_limit", json!("2G"), Some(2_147_483_648.0))]
-    #[case("mem_guarantee", json!("1.5K"), Some(1536.0))]
-    #[case("mem_limit", json!(1000), Some(1000.0))]
-    #[case("mem_limit", json!("2Gi"), None)]
-    #[case("cpu_limit", json!("500m"), Some(0.5))]
-    #[case("cpu_limit", json!(1.5), Some(1.5))]
-    #[case("memory.other", json!("2G"), Some(2e9))]
-    #[case("ephemeral-storage", json!("2Gi"), Some(2_147_483_648.0))]
-    #[case("ephemeral-storage", json!("1e3"), Some(1000.0))]
-    #[case("ephemeral-storage", json!("1E"), Some(1e18))]
-    #[case("nvidia.com/gpu", json!("2"), Some(2.0))]
-    #[case("cpu_limit", json!(-1), None)]
-    #[case("cpu_limit", json!("-1"), None)]
-    #[case("cpu_limit", json!("NaN"), None)]
-    #[case("cpu_limit", json!("inf"), None)]
-    #[case("cpu_limit", json!("1e999"), None)]
-    #[case("cpu_limit", json!("1e3m"), None)]
-    #[case("cpu_limit", json!(""), None)]
-    #[case("cpu_limit", json!("."), None)]
-    #[case("cpu_limit", json!("m"), None)]
-    #[case("cpu_limit", json!([1]), None)]
-    #[case("cpu_limit", json!(true), None)]
-    fn quantities(#[case] key: &str, #[case] value: Value, #[case] amount: Option<f64>) {
-        assert_eq!(quantity(key, &value).ok(), amount);
-    }
 
     #[rstest]
     #[case(json!({"cpu_limit": "1500m", "mem_limit": "1G"}), json!({"cpu_limit": 4}), (1500, 1 << 30, 0))]
@@ -195,7 +156,15 @@ mod tests {
     #[case(json!({"extra_resource_limits": {"nvidia.com/gpu": 2, "amd.com/gpu": "1", "x/y": 9}}), json!({}), (0, 0, 3))]
     #[case(json!({"extra_resource_guarantees": {"gpu.intel.com/i915": 1}}), json!({}), (0, 0, 1))]
     #[case(json!({"extra_resource_limits": {}, "extra_resource_guarantees": {"a/gpu": 2}}), json!({}), (0, 0, 2))]
-    #[case(json!({"mem_limit": 1e300}), json!({}), (0, 1 << 50, 0))]
+    #[case(json!({"extra_resource_limits": {"nvidia.com/mig-1g.5gb": 1, "habana.ai/gaudi": 2, "google.com/tpu": 4}}), json!({}),
+        (0, 0, 7))]
+    #[case(json!({"cpu_limit": 1e300}), json!({}), (1 << 50, 0, 0))]
+    // What is guaranteed does not hide the site's limit.
+    #[case(json!({"mem_guarantee": "100M"}), json!({"mem_limit": "1G"}), (0, 1 << 30, 0))]
+    #[case(json!({"mem_limit": "100M"}), json!({"mem_guarantee": "1G", "mem_limit": "2G"}), (0, 1 << 30, 0))]
+    #[case(json!({"extra_resource_limits": {}}), json!({"extra_resource_limits": {"a/gpu": 1}}), (0, 0, 1))]
+    #[case(json!({"extra_resource_limits": {"a/gpu": 1}}), json!({"extra_resource_guarantees": {"a/gpu": 2, "b/gpu": 1}}),
+        (0, 0, 3))]
     #[case(json!({}), json!({}), (0, 0, 0))]
     fn needs(#[case] options: Value, #[case] site: Value, #[case] expected: (i64, i64, i64)) {
         let need = Need::of(options.as_object().unwrap(), site.as_object().unwrap());
@@ -214,6 +183,8 @@ mod tests {
             ("cpu_limit", json!("lots")),
             ("extra_resource_limits", json!({"a": []})),
             ("extra_resource_limits", json!(1)),
+            ("extra_resource_limits", json!({"memory": "64Gi"})),
+            ("extra_resource_guarantees", json!({"cpu": 64})),
             ("node_selector", json!({"a": 1})),
             ("tolerations", json!("x")),
         ] {
@@ -221,12 +192,21 @@ mod tests {
         }
     }
 
-    proptest! {
-        #[test]
-        fn any_text_is_an_amount_or_none(text in any::<String>(), key in prop_oneof!["mem_limit", "cpu_limit"]) {
-            if let Ok(amount) = quantity(&key, &json!(text)) {
-                prop_assert!(amount.is_finite() && amount >= 0.0);
-            }
+    #[rstest]
+    #[case(json!({"cpu_limit": 1, "cpu_guarantee": 8}), Some("expected cpu_guarantee not to be above cpu_limit"))]
+    #[case(json!({"mem_limit": "1G", "mem_guarantee": "1025M"}), Some("expected mem_guarantee"))]
+    #[case(json!({"extra_resource_limits": {"a/b": 1}, "extra_resource_guarantees": {"c/d": 9, "a/b": 2}}),
+        Some("expected extra_resource_guarantees of \"a/b\""))]
+    #[case(json!({"cpu_limit": 2, "cpu_guarantee": "2000m", "mem_guarantee": "1G"}), None)]
+    fn a_guarantee_is_not_above_its_limit(#[case] options: Value, #[case] mistake: Option<&str>) {
+        let mut resources = Resources::default();
+        for (key, value) in options.as_object().unwrap() {
+            resources.add(key, value.clone()).unwrap();
         }
+        let checked = resources.check().err().unwrap_or_default();
+        assert!(
+            checked.starts_with(mistake.unwrap_or_default()) && checked.is_empty() == mistake.is_none(),
+            "{checked}"
+        );
     }
 }

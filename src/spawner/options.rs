@@ -5,6 +5,22 @@
 pub const PROTOCOL: [&str; 7] =
     ["dns_name_template", "pod_name_template", "internal_ssl", "ip", "port", "services_enabled", "extra_labels"];
 
+/// The options that are paths: `..` in one leads out of whatever a pattern describes.
+pub const PATHS: [&str; 4] = ["notebook_dir", "working_dir", "secret_mount_path", "k8s_api_ssl_ca_cert"];
+
+/// The options that are amounts, beside those of [`crate::model::RESOURCES`].
+pub const AMOUNTS: [&str; 9] = [
+    "delete_grace_period",
+    "fs_gid",
+    "gid",
+    "k8s_api_request_retry_timeout",
+    "k8s_api_request_timeout",
+    "port",
+    "start_timeout",
+    "storage_capacity",
+    "uid",
+];
+
 /// The options of KubeSpawner 7.1. Hubs send them to whatever backend there is.
 pub const KUBESPAWNER_OPTIONS: &[&str] = &[
     "after_pod_created_hook",

@@ -13,7 +13,7 @@ use sqlx::{Database, Encode, QueryBuilder, Type};
 use super::servers::{INSERT, insert};
 use super::{BeginWrite as _, Store, on};
 use crate::error::{Error, Result};
-use crate::model::{Counted, Need, Phase, Quota, Scope, Server, StoredRequest};
+use crate::model::{Counted, Need, OfFlavor, Phase, Quota, Scope, Server, StoredRequest};
 
 /// Starts that wait for an Outpost which was not seen for this long hold up nobody.
 const ABSENT_AFTER: TimeDelta = TimeDelta::seconds(30);
@@ -192,10 +192,17 @@ where
     if let Some(user_id) = scope.user_id {
         query.push(" AND user_id = ").push_bind(user_id);
     }
-    match scope.flavor.as_deref() {
+    match &scope.flavor {
         None => {}
-        Some("") => drop(query.push(" AND flavor IS NULL")),
-        Some(flavor) => drop(query.push(" AND flavor = ").push_bind(flavor.to_owned())),
+        Some(OfFlavor::Named(flavor)) => drop(query.push(" AND flavor = ").push_bind(flavor.to_string())),
+        Some(OfFlavor::Undefined { defined }) if defined.is_empty() => {}
+        Some(OfFlavor::Undefined { defined }) => {
+            let mut names = query.push(" AND (flavor IS NULL OR flavor NOT IN (").separated(", ");
+            for name in defined.iter() {
+                names.push_bind(name.to_string());
+            }
+            query.push("))");
+        }
     }
     if let Some(group) = &scope.group {
         query.push(" AND EXISTS (SELECT 1 FROM server_groups WHERE uid = servers.uid AND name = ");
@@ -428,7 +435,7 @@ impl Waiting {
         let server = &self.server;
         scope.hub.as_ref().is_none_or(|hub| *hub == server.id.hub)
             && scope.user_id.is_none_or(|user_id| user_id == server.user_id)
-            && scope.flavor.as_deref().is_none_or(|flavor| server.flavor.as_deref().unwrap_or_default() == flavor)
+            && scope.flavor.as_ref().is_none_or(|flavor| flavor.counts(server.flavor.as_deref()))
             && scope.group.as_ref().is_none_or(|group| self.groups.contains(group))
     }
 }

@@ -316,7 +316,7 @@ async fn resources_of_a_flavor_reach_the_backend_and_bound_the_hub() {
     body["name"] = json!("more");
     body["misc"]["mem_limit"] = json!("3G");
     let refused = sentence(&site.outpost.post("/services", &body).await);
-    assert!(refused.contains("mem_limit") && refused.contains("3G") && refused.contains("2G"), "{refused}");
+    assert!(refused.contains("mem_limit") && refused.contains("3G") && refused.contains("2 GiB"), "{refused}");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use outpost::clock::Clock;
-use outpost::model::{Counted, Handle, Need, Phase, Quota, Scope, Server, ServerId, StoredRequest, Uid};
+use outpost::model::{Counted, Handle, Need, OfFlavor, Phase, Quota, Scope, Server, ServerId, StoredRequest, Uid};
 use outpost::store::{Advance, Claim, Claimed, NewVersion, Outcome, Store, Turn, Waiting};
 use rstest::rstest;
 use serde_json::{Map, Value, json};
@@ -119,8 +119,14 @@ async fn each_scope_counts_its_own_servers(#[case] kind: Kind) {
     assert_eq!(used(&claimed), [2, 3, 3, 3000, 2 << 30, 3, 1, 0]);
     let without = Server { flavor: None, ..server(&bench.clock, "h1", 1, "") };
     assert_eq!(bench.claim(&without, &none, &["physics"], false).await, Claimed::Starting);
-    let (_, nameless) = bench.one(1, &[zero(scope(Some("h1"), None, None, Some("")), Counted::Servers)], false).await;
-    assert_eq!(used(&nameless), [1], "those without a flavor");
+    let undefined = |defined: &[&str]| {
+        let defined = defined.iter().map(|name| Arc::from(*name)).collect();
+        let scope = Scope { flavor: Some(OfFlavor::Undefined { defined }), ..scope(Some("h1"), None, None, None) };
+        zero(scope, Counted::Servers)
+    };
+    let quotas = [undefined(&["big"]), undefined(&["small", "other"]), undefined(&[])];
+    let (_, undefined) = bench.one(1, &quotas, false).await;
+    assert_eq!(used(&undefined), [1, 4, 4], "other flavors than these, and none, together");
     let Claimed::Full(full) = claimed else { unreachable!() };
     assert_eq!(full.own.len(), 2, "the user's own servers on that hub: {full:?}");
 }

@@ -1,7 +1,7 @@
 //! How deep an expression is and how often it can go over its input.
 
 use cel::IdedExpr;
-use cel::common::ast::{EntryExpr, Expr};
+use cel::common::ast::{CallExpr, EntryExpr, Expr, operators};
 
 /// The deepest expression, so that its evaluation stays within a thread's stack.
 const DEEPEST: usize = 48;
@@ -45,7 +45,7 @@ impl Bounds {
     /// # Errors
     /// It is too deep, or names what there is not.
     pub fn of(expression: &IdedExpr, variables: &[&str]) -> Result<Self, String> {
-        let mut walk = Walk { names: variables.to_vec(), parts: 0 };
+        let mut walk = Walk { names: variables.to_vec(), results: Vec::new(), parts: 0 };
         let loops = walk.visit(expression, 0)?;
         Ok(Self { loops, parts: walk.parts })
     }
@@ -62,6 +62,8 @@ impl Bounds {
 
 struct Walk<'a> {
     names: Vec<&'a str>,
+    /// What the loops around gather their results in.
+    results: Vec<&'a str>,
     parts: usize,
 }
 
@@ -82,7 +84,8 @@ impl<'a> Walk<'a> {
                 if name.starts_with(|first: char| first.is_ascii_alphabetic()) && !FUNCTIONS.contains(&name) {
                     return Err(format!("there is no function {name}, only {}", FUNCTIONS.join(", ")));
                 }
-                self.visit_all(call.target.as_deref().into_iter().chain(&call.args), depth)
+                let loops = self.visit_all(call.target.as_deref().into_iter().chain(&call.args), depth)?;
+                Ok(if !self.results.is_empty() && self.goes_through_input(call) { loops + 1 } else { loops })
             }
             Expr::List(list) => self.visit_all(&list.elements, depth),
             Expr::Map(map) => self.visit_entries(map.entries.iter().map(|entry| &entry.expr), depth),
@@ -92,11 +95,29 @@ impl<'a> Walk<'a> {
                 let outer = self.names.len();
                 self.names.extend([comprehension.iter_var.as_str(), comprehension.accu_var.as_str()]);
                 self.names.extend(comprehension.iter_var2.as_deref());
+                self.results.push(comprehension.accu_var.as_str());
                 let body = [&comprehension.loop_cond, &comprehension.loop_step, &comprehension.result];
                 let inner = self.visit_all(body, depth);
+                self.results.pop();
                 self.names.truncate(outer);
                 Ok(1 + input + inner?)
             }
+        }
+    }
+
+    /// Whether a call is a loop of its own: it goes through lists or long texts.
+    fn goes_through_input(&self, call: &CallExpr) -> bool {
+        let literal = |node: &IdedExpr| matches!(node.expr, Expr::Literal(_));
+        let literals = |node: &IdedExpr| matches!(&node.expr, Expr::List(list) if list.elements.iter().all(literal));
+        let gathers =
+            |node: &IdedExpr| matches!(&node.expr, Expr::Ident(name) if self.results.contains(&name.as_str()));
+        match (call.func_name.as_str(), call.args.as_slice()) {
+            (operators::IN, [_, list]) => !literals(list),
+            (operators::EQUALS | operators::NOT_EQUALS, [one, other]) => !literal(one) && !literal(other),
+            // The lists that `map` and `filter` make grow in their place.
+            (operators::ADD, [list, _]) => !gathers(list),
+            ("contains", _) => true,
+            _ => false,
         }
     }
 

@@ -8,7 +8,7 @@ use super::document::Document;
 use super::flavor::Flavor;
 use super::limits::{Person, counted_groups, quotas};
 use super::sets::{Set, Sets};
-use crate::model::{Counted, Quota, Scope};
+use crate::model::{Counted, OfFlavor, Quota, Scope};
 
 /// What a start of a flavor comes to.
 #[derive(Debug, Default)]
@@ -52,21 +52,21 @@ pub fn choose(
     }
 }
 
-/// The limit of a flavor that is not in the set, if there is one, or the sentence that refuses it.
+/// The limit of all flavors that are defined nowhere, if there is one, or the sentence that refuses this one.
 fn undefined(sets: &Sets, set: &Set, hub: &str, flavor: Option<&str>) -> Result<Option<Quota>, String> {
     let is_defined = sets.all.flavors.iter().any(|defined| Some(&*defined.name) == flavor);
     match undefined_max(sets, set, hub) {
         Some((-1, _)) if !set.forbidden && !is_defined => Ok(None),
         Some((limit @ 1.., source)) if !set.forbidden && !is_defined => {
-            let scope =
-                Scope { hub: Some(hub.into()), flavor: Some(flavor.unwrap_or_default().into()), ..Scope::default() };
+            let undefined = OfFlavor::Undefined { defined: sets.defined.clone() };
+            let scope = Scope { hub: Some(hub.into()), flavor: Some(undefined), ..Scope::default() };
             Ok(Some(Quota { scope, counted: Counted::Servers, limit, source: source.into() }))
         }
         _ => Err(refusal(set, sets, flavor)),
     }
 }
 
-/// The most servers of a flavor that is defined nowhere, and where that is written. Without any definition, there is no limit.
+/// The most servers of all flavors that are defined nowhere, and where that is written. Without any definition, there is no limit.
 fn undefined_max(sets: &Sets, set: &Set, hub: &str) -> Option<(i64, String)> {
     let of_set = |set: &Set| {
         let source = set.source.as_deref().unwrap_or_default();

@@ -4,6 +4,8 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
+use super::changes::dotted;
+
 /// What is wrong and where.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mistake {
@@ -12,6 +14,8 @@ pub struct Mistake {
     /// What was expected.
     pub what: String,
 }
+
+static EMPTY: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
 
 /// One table of a document. `null` counts as absent everywhere.
 #[derive(Clone, Debug)]
@@ -24,7 +28,6 @@ pub struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// The whole document.
     pub fn top(value: &'a Value) -> Result<Self, Mistake> {
-        static EMPTY: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
         match value {
             Value::Object(map) => Ok(Self { path: Vec::new(), map }),
             // An empty file.
@@ -56,6 +59,27 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Warns of keys that mean nothing here, but refuses those that look like one that does.
+    pub fn mostly(&self, known: &[&str], warnings: &mut Vec<String>) -> Result<(), Mistake> {
+        for key in self.map.keys().filter(|key| !known.contains(&key.as_str())) {
+            if let Some(meant) = meant(key, known) {
+                return Err(self.mistake(key, &format!("unknown key, expected {meant}")));
+            }
+            warnings.push(format!("{}: this key means nothing here", dotted(&self.below(key))));
+        }
+        Ok(())
+    }
+
+    /// Warns of keys that look like one that means something.
+    pub fn misspelt(&self, known: &[&str], warnings: &mut Vec<String>) {
+        for key in self.map.keys().filter(|key| !known.contains(&key.as_str())) {
+            if let Some(meant) = meant(key, known) {
+                warnings
+                    .push(format!("{}: only the hub reads this key; {meant} may be meant", dotted(&self.below(key))));
+            }
+        }
+    }
+
     /// A value that is there.
     pub fn get(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())
@@ -70,13 +94,15 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The tables of a section, by name; none if there is no section.
+    /// The tables of a section, by name; none if there is no section. A name without anything is an empty table.
     pub fn tables(&self, section: &str) -> Result<Vec<(&'a str, Self)>, Mistake> {
         let Some(section) = self.table(section)? else { return Ok(Vec::new()) };
         let names = section.map.keys().map(String::as_str);
         names
-            .filter_map(|name| Some((name, section.table(name).transpose()?)))
-            .map(|(name, table)| Ok((name, table?)))
+            .map(|name| {
+                let empty = || Self { path: section.below(name), map: &EMPTY };
+                Ok((name, section.table(name)?.unwrap_or_else(empty)))
+            })
             .collect()
     }
 
@@ -130,6 +156,33 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// The known key that this one looks like: but for case, `-`, `_` and one letter it is the same.
+fn meant<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
+    let plain = |key: &str| key.chars().filter(|c| !matches!(c, '-' | '_')).map(|c| c.to_ascii_lowercase()).collect();
+    let written: Vec<char> = plain(key);
+    known.iter().copied().find(|known| {
+        let known: Vec<char> = plain(known);
+        written == known || (known.len() >= 4 && is_slip(&written, &known))
+    })
+}
+
+/// Whether one text is the other with a letter more, less or different, or with two that changed places.
+fn is_slip(one: &[char], other: &[char]) -> bool {
+    let (short, long) = if one.len() <= other.len() { (one, other) } else { (other, one) };
+    let Some(at) =
+        short.iter().zip(long).position(|(a, b)| a != b).or((short.len() < long.len()).then_some(short.len()))
+    else {
+        return false;
+    };
+    if short.len() < long.len() {
+        return short[at..] == long[at + 1..];
+    }
+    short[at + 1..] == long[at + 1..]
+        || (short.len() > at + 1
+            && (short[at], short[at + 1]) == (long[at + 1], long[at])
+            && short[at + 2..] == long[at + 2..])
+}
+
 /// A whole number that is not less than `least`.
 pub fn count(value: &Value, least: i64) -> Result<i64, String> {
     let none = if least < 0 { " (-1: no limit)" } else { "" };
@@ -145,5 +198,28 @@ fn kind(value: &Value) -> &'static str {
         Value::String(_) => "a text",
         Value::Array(_) => "a list",
         Value::Object(_) => "a table",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("maxperuser", Some("maxPerUser"))]
+    #[case("max-per-user", Some("maxPerUser"))]
+    #[case("Queue", Some("queue"))]
+    #[case("ressources", Some("resources"))]
+    #[case("resource", Some("resources"))]
+    #[case("wieght", Some("weight"))]
+    #[case("weigth", Some("weight"))]
+    #[case("weihgtt", None)]
+    #[case("man", None)]
+    #[case("description", None)]
+    #[case("", None)]
+    fn slips(#[case] key: &str, #[case] expected: Option<&str>) {
+        assert_eq!(meant(key, &["max", "maxPerUser", "queue", "resources", "weight"]), expected);
     }
 }

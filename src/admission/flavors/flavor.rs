@@ -11,6 +11,20 @@ use crate::model::Resources;
 /// The longest run time.
 const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 
+/// The keys that mean something here, and those that hubs know.
+pub const KEYS: [&str; 10] = [
+    "max",
+    "maxPerUser",
+    "max_per_user",
+    "max_total",
+    "queue",
+    "runtime",
+    "resources",
+    "weight",
+    "display_name",
+    "description",
+];
+
 /// A flavor or a credit as the hub gets it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
@@ -118,5 +132,6 @@ fn resources(fields: &Fields<'_>) -> Result<Resources, Mistake> {
             _ => add(key, value.clone()).map_err(|expected| fields.mistake(key, &expected))?,
         }
     }
+    resources.check().map_err(|expected| fields.here(&expected))?;
     Ok(resources)
 }

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use serde_json::Map;
+
 use super::fields::{Fields, Mistake, count};
 use super::flavor::Flavor;
 use super::sets::Sets;
 use crate::admission::matching::Names;
-use crate::model::{Counted, Quota, Scope, quantity};
+use crate::model::{Counted, Need, OfFlavor, Quota, Scope, quantity};
 
 /// `limits.<name>`: how much each user, group or hub can have at once.
 #[derive(Debug)]
@@ -62,6 +64,8 @@ impl Limit {
                 .map(|(key, counted, value)| {
                     let amount = match counted {
                         Counted::Servers | Counted::Gpus => count(value, -1),
+                        // Here nothing is a limit like others.
+                        _ if value.as_i64() == Some(0) => Ok(0),
                         Counted::Cpu => quantity(key, value).map(|cores| (cores * 1000.0) as i64),
                         Counted::Memory => quantity(key, value).map(|bytes| bytes as i64),
                     };
@@ -77,6 +81,27 @@ impl Limit {
             return Err(fields.mistake("groups", "expected only where the limit is per user or per group"));
         }
         Ok(limit)
+    }
+
+    /// Flavors whose servers count as nothing for this limit, unless their backend has a limit of its own.
+    pub fn doubts(&self, name: &str, flavors: &[Arc<Flavor>]) -> Vec<String> {
+        let counts = |(counted, ..): &&(Counted, i64, Arc<str>)| matches!(counted, Counted::Cpu | Counted::Memory);
+        let doubt = |(counted, ..): &(Counted, i64, Arc<str>)| {
+            let (word, key) = if *counted == Counted::Cpu { ("cpu", "cpu_limit") } else { ("memory", "mem_limit") };
+            let takes_nothing = |flavor: &&Arc<Flavor>| {
+                let need = Need::of(flavor.resources.options(), &Map::new());
+                counted.of(&need) == 0
+            };
+            let names: Vec<_> = flavors.iter().filter(takes_nothing).map(|flavor| &*flavor.name).collect();
+            (!names.is_empty()).then(|| {
+                format!(
+                    "limits.{name} counts {word}, but there is no {key} in these flavors: {}; unless the backend has one, their \
+                     servers count as 0",
+                    names.join(", ")
+                )
+            })
+        };
+        self.counted.iter().filter(counts).filter_map(doubt).collect()
     }
 
     fn scopes(&self, person: &Person<'_>) -> Vec<Scope> {
@@ -115,7 +140,7 @@ pub fn quotas(sets: &Sets, flavor: Option<&Flavor>, person: &Person<'_>) -> Vec<
     let mut quotas = Vec::new();
     if let Some(flavor) = flavor {
         let name = &flavor.name;
-        let of_flavor = |scope: &Scope| Scope { flavor: Some(name.clone()), ..scope.clone() };
+        let of_flavor = |scope: &Scope| Scope { flavor: Some(OfFlavor::Named(name.clone())), ..scope.clone() };
         let source = |key: &'static str| move || format!("flavors.{name}.{key}");
         quotas.extend(servers(of_flavor(&user), flavor.max_per_user, &source("maxPerUser")));
         quotas.extend(servers(of_flavor(&hub), flavor.max, &source("max")));

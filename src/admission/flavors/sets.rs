@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::document::Kind;
 use super::fields::{Fields, Mistake};
-use super::flavor::Flavor;
+use super::flavor::{Flavor, KEYS};
 use super::limits::Limit;
 use crate::admission::matching::Pattern;
 
@@ -15,11 +15,13 @@ use crate::admission::matching::Pattern;
 pub struct Sets {
     /// Without a fitting set: all flavors.
     pub all: Set,
+    /// Their names.
+    pub defined: Arc<[Arc<str>]>,
     /// The heaviest first, and of equal ones the first in the document.
     hubs: Vec<(Pattern, Set)>,
     /// The heaviest first, and of equal ones the last in the document.
     users: Vec<(Users, Set)>,
-    /// The most servers of flavors that are defined nowhere. `None`: not said; -1: any number.
+    /// The most servers of all flavors that are defined nowhere. `None`: not said; -1: any number.
     pub undefined_max: Option<i64>,
     /// The most servers of one user of one hub.
     pub max_per_user: Option<i64>,
@@ -55,10 +57,23 @@ impl Users {
         if self.attributes.is_empty() || self.hubs.as_ref().is_some_and(|hubs| hubs.iter().all(|name| name != hub)) {
             return false;
         }
-        let fits =
-            |(key, pattern): &(String, Pattern)| authentication.get(key).is_some_and(|value| pattern.fits(value));
-        let all = if self.any { self.attributes.iter().any(fits) } else { self.attributes.iter().all(fits) };
-        all != self.negate
+        let fits = self.attributes.iter().try_fold(!self.any, |before, (key, pattern)| {
+            let fits = authentication.get(key).map_or(Some(false), |value| pattern.fits(value))?;
+            Some(if self.any { before || fits } else { before && fits })
+        });
+        // What is not known fits nobody, negated or not.
+        fits.is_some_and(|fits| fits != self.negate)
+    }
+
+    /// Why the set may fit others than those who are meant, or nobody.
+    fn doubts(&self) -> Vec<String> {
+        let nobody = match &self.hubs {
+            _ if self.attributes.is_empty() => Some("this set never fits, since it has no `authentication`".to_owned()),
+            Some(hubs) if hubs.is_empty() => Some("this set never fits, since its list of `hubs` is empty".to_owned()),
+            _ => None,
+        };
+        let patterns = self.attributes.iter().filter_map(|(key, pattern)| Some(format!("{key}: {}", pattern.doubt()?)));
+        nobody.into_iter().chain(patterns).collect()
     }
 }
 
@@ -72,25 +87,23 @@ impl Sets {
 
     /// The set of a hub.
     pub fn of_hub(&self, hub: &str) -> &Set {
-        self.hubs.iter().find(|(pattern, _)| pattern.fits_text(hub)).map_or(&self.all, |(_, set)| set)
+        self.hubs.iter().find(|(pattern, _)| pattern.fits_text(hub) == Some(true)).map_or(&self.all, |(_, set)| set)
     }
 
     /// Compiles a document.
     pub fn read(kind: Kind, document: &Fields<'_>, warnings: &mut Vec<String>) -> Result<Self, Mistake> {
         let section = kind.as_str();
-        match kind {
-            Kind::Flavors => document.only(&[section, "hubs", "users", "undefined_max", "max_per_user", "limits"])?,
-            Kind::Credits => document.only(&[section, "hubs", "users"])?,
-        }
+        let known: &[&str] = match kind {
+            Kind::Flavors => &[section, "hubs", "users", "undefined_max", "max_per_user", "limits"],
+            Kind::Credits => &[section, "hubs", "users"],
+        };
+        document.mostly(known, warnings)?;
         let defined = document.tables(section)?;
         let mut reader = Reader { kind, defined: &defined, warnings };
         let flavors = defined.iter().map(|(name, fields)| reader.flavor(name, fields)).collect::<Result<_, _>>()?;
+        defined.iter().for_each(|(_, fields)| reader.look_at(fields));
         let all = Set { flavors, ..Set::default() };
-        let mut hubs = reader.sets(document, "hubs", &all, |set| {
-            let expected = "expected a name, a regular expression, a glob or a list of names";
-            let pattern = set.get("jupyterhub_name").and_then(Pattern::of_hub);
-            pattern.ok_or_else(|| set.mistake("jupyterhub_name", expected))
-        })?;
+        let mut hubs = reader.sets(document, "hubs", &all, hub_names)?;
         let mut users = reader.sets(document, "users", &all, Users::read)?;
         for (name, set) in document.tables("users")? {
             let attributes = set.table("authentication")?.map_or(0, |attributes| attributes.map.len());
@@ -101,20 +114,31 @@ impl Sets {
                 ));
             }
         }
+        for (pattern, set) in &hubs {
+            let source = set.source.as_deref().unwrap_or_default();
+            reader.warnings.extend(pattern.doubt().map(|doubt| format!("{source}.jupyterhub_name: {doubt}")));
+        }
+        for (whom, set) in &users {
+            let source = set.source.as_deref().unwrap_or_default();
+            reader.warnings.extend(whom.doubts().iter().map(|doubt| format!("{source}: {doubt}")));
+        }
         hubs.sort_by(|(_, one), (_, other)| other.weight.total_cmp(&one.weight));
         users.reverse();
         users.sort_by(|(_, one), (_, other)| other.weight.total_cmp(&one.weight));
+        let mut limits = Vec::new();
+        for (name, fields) in document.tables("limits")? {
+            let limit = Limit::read(name, &fields)?;
+            reader.warnings.extend(limit.doubts(name, &all.flavors));
+            limits.push(limit);
+        }
         Ok(Self {
+            defined: all.flavors.iter().map(|flavor| flavor.name.clone()).collect(),
             all,
             hubs,
             users,
             undefined_max: undefined_max(document)?,
             max_per_user: document.limit("max_per_user")?,
-            limits: document
-                .tables("limits")?
-                .iter()
-                .map(|(name, fields)| Limit::read(name, fields))
-                .collect::<Result<_, _>>()?,
+            limits,
         })
     }
 }
@@ -142,6 +166,16 @@ impl Users {
     }
 }
 
+fn hub_names(set: &Fields<'_>) -> Result<Pattern, Mistake> {
+    let names = set.get("jupyterhub_name").filter(|names| match names {
+        Value::String(_) => true,
+        Value::Array(names) => !names.is_empty() && names.iter().all(Value::is_string),
+        _ => false,
+    });
+    let expected = "expected a name, a regular expression, a glob or a list of names";
+    names.and_then(Pattern::of_hub).ok_or_else(|| set.mistake("jupyterhub_name", expected))
+}
+
 /// The number as it is written: here -1 and nothing are not the same.
 fn undefined_max(fields: &Fields<'_>) -> Result<Option<i64>, Mistake> {
     let value = fields.get("undefined_max").map(|value| super::fields::count(value, -1));
@@ -162,6 +196,13 @@ impl Reader<'_, '_> {
         }))
     }
 
+    /// Warns of what is written of a flavor and hardly meant.
+    fn look_at(&mut self, fields: &Fields<'_>) {
+        if self.kind == Kind::Flavors {
+            fields.misspelt(&KEYS, self.warnings);
+        }
+    }
+
     /// The sets of a section, with what says whom each fits.
     fn sets<T>(
         &mut self,
@@ -179,12 +220,14 @@ impl Reader<'_, '_> {
             match (section, self.kind) {
                 ("users", _) => {
                     let own = ["hubs", "authentication", "negate_authentication", "match", "weight", "forbidden"];
-                    fields.only(&[&own[..], &[list, overrides]].concat())?;
+                    fields.mostly(&[&own[..], &[list, overrides]].concat(), self.warnings)?;
                 }
                 (_, Kind::Flavors) => {
-                    fields.only(&["jupyterhub_name", "weight", list, overrides, "undefined_max"])?;
+                    fields.mostly(&["jupyterhub_name", "weight", list, overrides, "undefined_max"], self.warnings)?;
                 }
-                (_, Kind::Credits) => fields.only(&["jupyterhub_name", "weight", list, overrides])?,
+                (_, Kind::Credits) => {
+                    fields.mostly(&["jupyterhub_name", "weight", list, overrides], self.warnings)?;
+                }
             }
             let source = format!("{section}.{name}");
             let forbidden = section == "users" && fields.boolean("forbidden")?;
@@ -194,7 +237,7 @@ impl Reader<'_, '_> {
                 source: Some(source.into()),
                 forbidden,
                 flavors: if forbidden { Vec::new() } else { flavors },
-                undefined_max: undefined_max(&fields)?,
+                undefined_max: if section == "hubs" { undefined_max(&fields)? } else { None },
                 weight: fields.number("weight")?.unwrap_or_default(),
             };
             sets.push((whom(&fields)?, set));
@@ -230,6 +273,7 @@ impl Reader<'_, '_> {
             members.push(match changed {
                 None => flavor.clone(),
                 Some(changes) => {
+                    self.look_at(&changes);
                     let mut raw = flavor.raw.as_ref().clone();
                     raw.extend(changes.map.clone());
                     let whole = changes.over(&raw);

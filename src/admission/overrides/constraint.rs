@@ -5,8 +5,10 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
+use super::sentences;
 use crate::admission::matching::{FullMatch, Glob};
 use crate::model::quantity;
+use crate::spawner::options::PATHS;
 
 /// What a value may be.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,8 +70,9 @@ impl Constraint {
     pub fn fits(&self, key: &str, value: &Value) -> bool {
         match self {
             Self::Any => true,
+            Self::OneOf(_) | Self::Matching(_) if PATHS.contains(&key) && climbs(value) => false,
             Self::OneOf(literals) => literals.iter().any(|literal| literal.fits(value)),
-            Self::Matching(regex) => value.as_str().is_some_and(|text| regex.matches(text)),
+            Self::Matching(regex) => value.as_str().is_some_and(|text| regex.matches(text) == Some(true)),
             Self::Within { min, max } => {
                 let within = |key: &str, value: &Value| {
                     quantity(key, value).is_ok_and(|amount| {
@@ -78,28 +81,37 @@ impl Constraint {
                     })
                 };
                 match value {
-                    Value::Object(amounts) => amounts.iter().all(|(name, amount)| within(name, amount)),
+                    Value::Object(amounts) => {
+                        !amounts.is_empty() && amounts.iter().all(|(name, amount)| within(name, amount))
+                    }
                     value => within(key, value),
                 }
             }
         }
     }
 
-    /// What it allows, as the end of "it may only be …".
-    pub fn expectation(&self) -> String {
-        match self {
+    /// What it allows of the option `key`, as the end of "it may only be …".
+    pub fn expectation(&self, key: &str) -> String {
+        let amount = |(written, _): &(Value, f64)| sentences::amount(key, written);
+        let expectation = match self {
             Self::Any => "anything".to_owned(),
             Self::OneOf(literals) => {
                 let texts: Vec<_> = literals.iter().map(ToString::to_string).collect();
                 texts.join(" or ")
             }
-            Self::Matching(regex) => format!("a text that fits the regular expression {}", regex.as_str()),
-            Self::Within { min: Some((min, _)), max: Some((max, _)) } => format!("from {min} to {max}"),
-            Self::Within { min: Some((min, _)), max: None } => format!("{min} or more"),
-            Self::Within { min: None, max: Some((max, _)) } => format!("up to {max}"),
+            Self::Matching(regex) => format!("a text of the form {} (a regular expression)", regex.as_str()),
+            Self::Within { min: Some(min), max: Some(max) } => format!("from {} to {}", amount(min), amount(max)),
+            Self::Within { min: Some(min), max: None } => format!("{} or more", amount(min)),
+            Self::Within { min: None, max: Some(max) } => format!("up to {}", amount(max)),
             Self::Within { min: None, max: None } => "an amount".to_owned(),
-        }
+        };
+        if PATHS.contains(&key) { format!("{expectation}, without \"..\"") } else { expectation }
     }
+}
+
+/// Whether a path has a segment that leads out of what is before it.
+fn climbs(value: &Value) -> bool {
+    value.as_str().is_some_and(|path| path.split('/').any(|segment| segment == ".."))
 }
 
 impl fmt::Display for Constraint {

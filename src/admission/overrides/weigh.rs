@@ -86,7 +86,7 @@ impl Scales<'_> {
         match (&rule.allow, rule.constraint(key)) {
             (Allow::All, _) => Ok("the rule allows everything".to_owned()),
             (_, Some(constraint)) if constraint.fits(key, value) => Ok(format!("the rule allows {constraint}")),
-            (_, Some(constraint)) => Err(refused(&format!("it may only be {}", constraint.expectation()))),
+            (_, Some(constraint)) => Err(refused(&format!("it may only be {}", constraint.expectation(key)))),
             (_, None) if PROTOCOL.contains(&key) => Ok("every hub sends it".to_owned()),
             (allow, None) => Err(refused(&allow.instead())),
         }
@@ -115,40 +115,66 @@ impl Scales<'_> {
         Ok(if PROTOCOL.contains(&key) { "every hub sends it" } else { "no rule fits, and it is harmless" }.to_owned())
     }
 
-    /// Holds a resource below the flavor's, or the site's where the flavor says nothing.
+    /// Holds a resource, or each of an object of them, below what there is.
     fn below_ceiling(&self, key: &str, value: &Value) -> Result<String, String> {
-        let Some((owner, ceiling)) = self.ceiling(key) else {
-            return Ok("no rule fits, and nothing limits it".to_owned());
-        };
-        match (value, ceiling) {
-            (Value::Null, _) => Err(format!("{owner} limits it")),
-            (Value::Object(amounts), Value::Object(ceilings)) => {
-                amounts.iter().try_for_each(|(name, amount)| match ceilings.get(name) {
-                    Some(ceiling) => not_above(name, amount, ceiling, owner),
-                    None => Err(format!("{owner} has no {name:?}")),
-                })
+        match value {
+            Value::Object(amounts) => {
+                amounts.iter().try_for_each(|(name, amount)| self.not_above(key, Some(name), amount))?;
             }
-            (value, ceiling) => not_above(key, value, ceiling, owner),
-        }?;
-        Ok(format!("it is not more than {owner} gives"))
+            value => self.not_above(key, None, value)?,
+        }
+        Ok("no rule fits, and it is not more than the flavor or this system gives".to_owned())
     }
 
-    /// The most that a resource may be, and whose word that is. What is guaranteed is limited, too.
-    fn ceiling(&self, key: &str) -> Option<(&'static str, &Value)> {
-        let limit = key.replace("guarantee", "limit");
-        [key, &limit].into_iter().find_map(|key| {
-            let flavor = self.flavor.get(key).map(|value| ("the flavor of the server", value));
-            flavor.or_else(|| self.site.get(key).map(|value| ("this system", value)))
-        })
+    fn not_above(&self, key: &str, name: Option<&str>, value: &Value) -> Result<(), String> {
+        let unit = name.unwrap_or(key);
+        let amount = quantity(unit, value);
+        match self.ceiling(key, name) {
+            Some((owner, _)) if value.is_null() => Err(format!("{owner} limits it")),
+            Some((owner, ceiling)) => match (amount, quantity(unit, ceiling)) {
+                (Ok(amount), Ok(most)) if amount <= most => Ok(()),
+                (Ok(_), _) => {
+                    let most = sentences::amount(unit, ceiling);
+                    Err(format!("it may only be up to {most}, which is what {owner} gives"))
+                }
+                (Err(expected), _) => Err(as_reason(&expected)),
+            },
+            None => match (name, self.silent_owner(key)) {
+                (Some(name), Some(owner)) if amount != Ok(0.0) => Err(format!("{owner} has no {name:?}")),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// The most that a resource may be, and whose word that is: the flavor's, or the site's where the flavor says nothing. What
+    /// is guaranteed is limited, too.
+    fn ceiling(&self, key: &str, name: Option<&str>) -> Option<(&'static str, &Value)> {
+        let given = |key: &str| {
+            entry(self.flavor, key, name)
+                .map(|value| (FLAVOR, value))
+                .or_else(|| entry(self.site, key, name).map(|value| (SITE, value)))
+        };
+        let amount = |(_, value): &(&str, &Value)| quantity(name.unwrap_or(key), value).unwrap_or_default();
+        [given(key), given(&key.replace("guarantee", "limit"))]
+            .into_iter()
+            .flatten()
+            .min_by(|one, other| amount(one).total_cmp(&amount(other)))
+    }
+
+    /// Who says what resources of this kind there are, so that there is nothing of those that are not named.
+    fn silent_owner(&self, key: &str) -> Option<&'static str> {
+        let flavor = RESOURCES.iter().any(|key| self.flavor.contains_key(*key)).then_some(FLAVOR);
+        flavor.or_else(|| self.site.contains_key(key).then_some(SITE))
     }
 }
 
-fn not_above(key: &str, value: &Value, ceiling: &Value, owner: &str) -> Result<(), String> {
-    match (quantity(key, value), quantity(key, ceiling)) {
-        (Ok(amount), Ok(most)) if amount <= most => Ok(()),
-        (Ok(_), _) => Err(format!("it may only be up to {ceiling}, which is what {owner} gives")),
-        (Err(expected), _) => Err(as_reason(&expected)),
-    }
+const FLAVOR: &str = "the flavor of the server";
+const SITE: &str = "this system";
+
+/// An option, or what it says of one name.
+fn entry<'a>(options: &'a Map<String, Value>, key: &str, name: Option<&str>) -> Option<&'a Value> {
+    let option = options.get(key)?;
+    name.map_or(Some(option), |name| option.get(name))
 }
 
 /// "expected a size" as a part of a sentence about an option.

@@ -8,6 +8,7 @@ const FLAVORS: &str = "
 flavors:
   small:
     resources: {cpu_limit: 2, mem_limit: 4G, extra_resource_limits: {nvidia.com/gpu: 1}, node_selector: {pool: a}}
+  plain: {resources: {cpu_limit: 2, mem_limit: 4G}}
   bare: {}
 ";
 
@@ -32,6 +33,13 @@ fn site(rules: &str) -> Site {
 #[case("small", json!({"extra_resource_guarantees": {"nvidia.com/gpu": 9}}), false)]
 #[case("small", json!({"node_selector": {"pool": "b"}}), false)]
 #[case("small", json!({"tolerations": []}), true)]
+#[case("small", json!({"extra_resource_limits": {"amd.com/gpu": 0}}), true)]
+#[case("plain", json!({"extra_resource_limits": {"nvidia.com/gpu": 8}}), false)]
+#[case("plain", json!({"extra_resource_limits": {"ephemeral-storage": "1Gi"}}), false)]
+#[case("plain", json!({"extra_resource_limits": {}}), true)]
+#[case("plain", json!({"extra_resource_limits": {"memory": "64G"}}), false)]
+#[case("plain", json!({"mem_guarantee": "3G"}), true)]
+#[case("bare", json!({"extra_resource_limits": {"cpu": 64}}), false)]
 #[case("bare", json!({"node_selector": {"pool": "b"}}), true)]
 #[case("bare", json!({"cpu_limit": 1.5, "mem_limit": "1G"}), true)]
 #[case("bare", json!({"cpu_limit": 2}), false)]
@@ -61,9 +69,22 @@ fn a_rule_that_names_a_resource_is_what_counts(#[case] allow: &str, #[case] misc
 fn the_refusal_says_how_much_there_is() {
     let sentence = site("").refusal(&json!({"misc": {"mem_limit": "5G"}, "flavor": "small"}));
     assert!(
-        sentence.contains("it may only be up to \"4G\", which is what the flavor of the server gives"),
+        sentence.contains("it may only be up to 4 GiB, which is what the flavor of the server gives"),
         "{sentence}"
     );
+    let sentence = site("").refusal(&json!({"misc": {"mem_limit": "2G"}, "flavor": "bare"}));
+    assert!(sentence.contains("it may only be up to 1 GiB, which is what this system gives"), "{sentence}");
+    let sentence = site("").refusal(&json!({"misc": {"extra_resource_limits": {"a/gpu": 1}}, "flavor": "plain"}));
+    assert!(sentence.contains("the flavor of the server has no \"a/gpu\""), "{sentence}");
+}
+
+#[test]
+fn what_is_guaranteed_is_below_every_limit() {
+    let mut site = site("");
+    site.resources = json!({"mem_guarantee": "8G"});
+    let allowed = |misc| site.decide(&json!({"misc": misc, "flavor": "plain"})).is_ok();
+    assert!(allowed(json!({"mem_guarantee": "4G"})));
+    assert!(!allowed(json!({"mem_guarantee": "6G"})));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use rstest::rstest;
 
 use super::*;
-use crate::model::{Counted, Scope};
+use crate::model::{Counted, OfFlavor, Scope};
 
 const FLAVORS: &str = "
 flavors:
@@ -67,9 +67,14 @@ fn undefined_flavors(#[case] top: &str, #[case] hub: &str, #[case] expected: Opt
         assert_eq!(quota.is_some(), expected.is_some());
         if let (Some(Some(quota)), Some(Some((limit, source)))) = (quota, expected) {
             assert_eq!((quota.limit, &*quota.source), (limit, source));
-            assert_eq!(quota.scope.flavor.as_deref(), Some(flavor.as_str().unwrap_or_default()));
+            assert_eq!(quota.scope, Scope { flavor: Some(undefined()), ..scope(Some("hub1"), None, None, None) });
         }
     }
+}
+
+/// One limit counts all of them, whatever name was asked for.
+fn undefined() -> OfFlavor {
+    OfFlavor::Undefined { defined: ["a".into()].into() }
 }
 
 fn scope(hub: Option<&str>, user_id: Option<i64>, group: Option<&str>, flavor: Option<&str>) -> Scope {

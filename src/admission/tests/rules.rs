@@ -74,17 +74,18 @@ fn conditions(#[case] condition: &str, #[case] fits: bool) {
 
 #[test]
 fn an_expression_that_fails_refuses_and_says_why_in_the_log_only() {
-    let site = Site::new("[[overrides]]\nwhen = 'misc.nothing > 5'\nallow = 'all'");
-    let error = site.decide(&json!({"misc": {"image": "s3cret"}})).unwrap_err();
-    assert!(
-        matches!(&error, Error::Internal { cause } if cause.contains("rule 1") && !cause.contains("s3cret")),
-        "{error:?}"
-    );
+    let site = Site::new("[[overrides]]\nwhen = 'misc.mem_limit > 5'\nallow = 'all'");
+    for misc in [json!({"mem_limit": "1G"}), json!({"image": "s3cret"})] {
+        let sentence = site.misc_refused(misc);
+        assert!(sentence.starts_with("The rules of this system cannot be applied"), "{sentence}");
+        assert!(!sentence.contains("s3cret") && !sentence.contains("when"), "{sentence}");
+    }
     assert!(site.decide(&json!({"misc": {}})).is_ok(), "an empty misc is never asked about");
     let site = site.with_flavors("{flavors: {small: {max: 1}}, hubs: {all: {jupyterhub_name: '.*'}}}");
     let explanation = site.asked(&json!({"misc": {"image": "x"}, "flavor": "small"}), explain);
     assert!(explanation.fault.as_ref().unwrap().contains("rule 1"));
-    assert_eq!(explanation.refusal, Some(error.to_string()), "what the user reads");
+    let refusal = explanation.refusal.unwrap();
+    assert!(refusal.starts_with("The rules of this system cannot be applied"), "what the user reads: {refusal}");
     assert_eq!((explanation.set.as_deref(), explanation.flavors.len()), (Some("hubs.all"), 1));
     assert_eq!((explanation.flavor.as_deref(), explanation.quotas.len()), (Some("small"), 1));
 }
@@ -110,6 +111,14 @@ fn an_expression_that_fails_refuses_and_says_why_in_the_log_only() {
 #[case("storage_capacity = { max = '10Gi' }", "storage_capacity", json!("11Gi"), false)]
 #[case("debug = [true]", "debug", json!(true), true)]
 #[case("debug = [true]", "debug", json!(false), false)]
+#[case("notebook_dir = ['/home/*']", "notebook_dir", json!("/home/ada"), true)]
+#[case("notebook_dir = ['/home/*']", "notebook_dir", json!("/home/a..b"), true)]
+#[case("notebook_dir = ['/home/*']", "notebook_dir", json!("/home/../etc"), false)]
+#[case("notebook_dir = { regex = '/home/.*' }", "notebook_dir", json!("/home/x/.."), false)]
+#[case("working_dir = { regex = '/home/.*' }", "working_dir", json!("/home/.."), false)]
+#[case("notebook_dir = 'any'", "notebook_dir", json!("/home/.."), true)]
+#[case("environment = { max = 5 }", "environment", json!({}), false)]
+#[case("extra_resource_limits = { max = 5 }", "extra_resource_limits", json!({}), false)]
 #[case("image = 'any'", "port", json!(5), true)]
 #[case("protocol = ['x']", "port", json!(5), false)]
 #[case("protocol = ['x'], port = [5]", "port", json!(5), true)]
@@ -118,6 +127,40 @@ fn an_expression_that_fails_refuses_and_says_why_in_the_log_only() {
 fn constraints(#[case] allow: &str, #[case] key: &str, #[case] value: Value, #[case] fits: bool) {
     let site = Site::new(&format!("[[overrides]]\nallow = {{ {allow} }}"));
     assert_eq!(site.decide(&json!({"misc": {key: value}})).is_ok(), fits);
+}
+
+#[rstest]
+#[case("mem_limit = { max = 1073741824 }", json!({"mem_limit": "2G"}), "it may only be up to 1 GiB.")]
+#[case("cpu_limit = { min = '500m', max = 4 }", json!({"cpu_limit": 8}), "it may only be from 0.5 CPUs to 4 CPUs.")]
+#[case("storage_capacity = { max = '2Gi' }", json!({"storage_capacity": "3Gi"}), "it may only be up to \"2Gi\".")]
+#[case("default_url = { regex = '/lab|/tree' }", json!({"default_url": "/x"}),
+    "it may only be a text of the form /lab|/tree (a regular expression).")]
+#[case("notebook_dir = ['/home/*']", json!({"notebook_dir": "/home/../etc"}), "it may only be \"/home/*\", without \"..\".")]
+fn a_refusal_says_what_is_allowed(#[case] allow: &str, #[case] misc: Value, #[case] expected: &str) {
+    let sentence = Site::new(&format!("[[overrides]]\nallow = {{ {allow} }}")).misc_refused(misc);
+    assert!(sentence.contains(expected), "{sentence}");
+}
+
+#[rstest]
+#[case("allow = { imgae = 'any' }", &["rule 1 of [[overrides]]: no backend has an option \"imgae\""])]
+#[case("allow = { image = { max = 5 } }", &["rule 1 of [[overrides]]: \"image\" is no amount"])]
+#[case("allow = { mem_limit = { max = 5 }, port = { min = 1024 }, protocol = 'any' }", &[])]
+#[case("hubs = ['a', '*']\nallow = 'all'\n[[overrides]]\nallow = 'none'",
+    &["rule 2 of [[overrides]] and all behind it never decide, since rule 1 always fits"])]
+#[case("groups = '*'\nallow = 'all'\n[[overrides]]\nallow = 'none'", &[])]
+#[case("when = \"hub == 'x'\"\nallow = 'all'\n[[overrides]]\nallow = 'none'", &[])]
+fn rules_that_are_hardly_meant_are_warned_of(#[case] rules: &str, #[case] expected: &[&str]) {
+    let warnings = Site::new(&format!("[[overrides]]\n{rules}")).rules.warnings();
+    assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
+    assert!(warnings.iter().zip(expected).all(|(warning, expected)| warning.starts_with(expected)), "{warnings:?}");
+}
+
+#[test]
+fn rules_name_backends_that_there_are() {
+    let rules =
+        Site::new("[[overrides]]\nallow = 'all'\n[[overrides]]\nbackend = ['k*', 'locall']\nallow = 'none'").rules;
+    assert_eq!(rules.check(&["kube", "locall"]), Ok(()));
+    assert!(rules.check(&["kube", "local"]).unwrap_err().starts_with("rule 2: backend \"locall\""));
 }
 
 #[test]
@@ -248,4 +291,13 @@ proptest! {
                 || crate::spawner::options::PROTOCOL.contains(&&**key)));
         }
     }
+}
+
+#[test]
+fn a_user_of_endless_groups_is_refused() {
+    let site = Site::new("").with_flavors("{flavors: {a: {}}, limits: {g: {per: group, servers: 5}}}");
+    let groups = |count: usize| (0..count).map(|at| format!("group{at}")).collect::<Vec<_>>();
+    let of = |count| json!({"flavor": "a", "authentication": {"groups": groups(count)}});
+    assert_eq!(site.decide(&of(100)).unwrap().quotas.len(), 100);
+    assert!(site.decide(&of(101)).unwrap_err().to_string().contains("101 groups"));
 }

@@ -14,8 +14,8 @@ use crate::spawner::OptionTable;
 pub const OPTIONS: OptionTable = OptionTable {
     known: &["port", "environment", "default_url", "notebook_dir", "cmd", "args", "mem_limit", "cpu_limit"],
     sensitive: &[
-        ("cmd", "it replaces the program that this machine runs"),
-        ("args", "it can make the site's program run another one, or leave the container that it starts"),
+        ("cmd", "it decides which program runs on this machine"),
+        ("args", "it can decide which program runs on this machine"),
     ],
 };
 
@@ -46,7 +46,7 @@ impl Options {
     /// # Errors
     /// [`Error::Refused`] that names the key and what it has to be. The value is not repeated: it may be a secret.
     pub fn read(options: &Map<String, Value>) -> Result<Self> {
-        let known = Self {
+        Ok(Self {
             port: value(options, "port", "a port number")?.filter(|port| *port > 0),
             environment: environment(options)?,
             default_url: text(options, "default_url")?,
@@ -55,11 +55,7 @@ impl Options {
             args: value(options, "args", "a text or a list of texts")?,
             mem_limit: value(options, "mem_limit", "a size in bytes like \"2G\"")?,
             cpu_limit: processors(options)?,
-        };
-        if known.cpu_limit.is_some_and(|cores: f64| !cores.is_finite() || cores < 0.01) {
-            return Err(refused("cpu_limit", "a number of processors, 0.01 or more"));
-        }
-        Ok(known)
+        })
     }
 }
 
@@ -83,7 +79,7 @@ fn value<T: DeserializeOwned>(options: &Map<String, Value>, key: &str, expected:
 fn processors(options: &Map<String, Value>) -> Result<Option<f64>> {
     let limit = options.get("cpu_limit").filter(|limit| !limit.is_null());
     let amount = limit.map(|limit| quantity("cpu_limit", limit)).transpose();
-    amount.map_err(|_| refused("cpu_limit", "a number of processors"))
+    amount.map_err(|_| refused("cpu_limit", "a number of processors, 0.01 or more"))
 }
 
 fn text(options: &Map<String, Value>, key: &str) -> Result<Option<String>> {
@@ -154,6 +150,18 @@ mod tests {
     #[test]
     fn processors_are_a_quantity() {
         assert_eq!(read(json!({"cpu_limit": "1500m"})).unwrap().cpu_limit, Some(1.5));
+    }
+
+    /// Else a flavor could be defined that nobody can start.
+    #[rstest]
+    fn what_a_flavor_may_say_can_be_started(
+        #[values("mem_limit", "cpu_limit")] key: &str,
+        #[values(json!("1G"), json!("1.5M"), json!("1e9"), json!(1e9), json!(1.5), json!(0), json!("0"), json!("0.001"), json!(-1),
+            json!(1 << 30), json!("2Gi"), json!("500m"), json!("9m"), json!(" 1G "), json!("1E"), json!("9999T"), json!([]))]
+        amount: Value,
+    ) {
+        let accepted = crate::model::check_resource(key, &amount).is_ok();
+        assert_eq!(read(json!({key: amount})).is_ok(), accepted);
     }
 
     #[rstest]

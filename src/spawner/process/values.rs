@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 
-use crate::model::Template;
+use crate::model::{Template, quantity};
 
 /// A command: a list, or one text that is the program alone. Never parsed by a shell.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
@@ -36,37 +36,10 @@ impl<'de> Deserialize<'de> for Argv {
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Bytes(pub u64);
 
-impl Bytes {
-    fn parse(text: &str) -> Option<Self> {
-        let text = text.trim();
-        let (number, unit) = match text.char_indices().next_back()? {
-            (at, 'K') => (&text[..at], 10),
-            (at, 'M') => (&text[..at], 20),
-            (at, 'G') => (&text[..at], 30),
-            (at, 'T') => (&text[..at], 40),
-            _ => (text, 0),
-        };
-        if number.is_empty() || number.contains(|c: char| !c.is_ascii_digit() && c != '.') {
-            return None;
-        }
-        let bytes = number.parse::<f64>().ok()? * (1_u64 << unit) as f64;
-        (bytes >= 1.0 && bytes < 2_f64.powi(60)).then_some(Self(bytes as u64))
-    }
-}
-
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged, expecting = "a size in bytes like 2000000000 or \"2G\"")]
-        enum Form {
-            Number(u64),
-            Text(String),
-        }
-        match Form::deserialize(deserializer)? {
-            Form::Number(bytes) => Self::parse(&bytes.to_string()),
-            Form::Text(text) => Self::parse(&text),
-        }
-        .ok_or_else(|| D::Error::custom("expected a size in bytes like 2000000000 or \"2G\" (K, M, G and T are units)"))
+        let written = serde_json::Value::deserialize(deserializer)?;
+        quantity("mem_limit", &written).map(|bytes| Self(bytes as u64)).map_err(D::Error::custom)
     }
 }
 
@@ -128,31 +101,17 @@ templates! {
 
 #[cfg(test)]
 mod tests {
-    use rstest::rstest;
     use serde_json::json;
 
     use super::*;
-
-    #[rstest]
-    #[case("2G", Some(2 << 30))]
-    #[case("1.5K", Some(1536))]
-    #[case("100", Some(100))]
-    #[case("0", None)]
-    #[case("G", None)]
-    #[case("", None)]
-    #[case("-1G", None)]
-    #[case("1e9", None)]
-    #[case("2GB", None)]
-    #[case("9999999999T", None)]
-    fn sizes(#[case] text: &str, #[case] bytes: Option<u64>) {
-        assert_eq!(Bytes::parse(text).map(|size| size.0), bytes);
-    }
 
     #[test]
     fn forms_of_a_setting() {
         assert_eq!(serde_json::from_value::<Argv>(json!("a b")).unwrap().0, ["a b"]);
         assert_eq!(serde_json::from_value::<Argv>(json!(["a", "b"])).unwrap().0, ["a", "b"]);
         assert_eq!(serde_json::from_value::<Bytes>(json!(5)).unwrap(), Bytes(5));
+        assert_eq!(serde_json::from_value::<Bytes>(json!("1.5K")).unwrap(), Bytes(1536));
+        assert!(serde_json::from_value::<Bytes>(json!(1e9)).unwrap_err().to_string().contains("a size in bytes"));
         assert_eq!(serde_json::from_value::<Ports>(json!("40000 - 40010")).unwrap().0, 40000..=40010);
         for bad in ["0-5", "5", "7-6", "1-70000"] {
             assert!(serde_json::from_value::<Ports>(json!(bad)).is_err(), "{bad}");

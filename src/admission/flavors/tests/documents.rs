@@ -138,6 +138,48 @@ fn several_attributes_without_a_word_about_it_are_a_warning() {
     assert!(document(", match: all").warnings().is_empty());
 }
 
+#[rstest]
+#[case("x-base: &base {max: 1}\nflavors: {a: *base}", &["x-base: this key means nothing here"])]
+#[case("hubs: {x: {jupyterhub_name: x, description: y}}", &["hubs.x.description: this key means nothing here"])]
+#[case("users: {x: {authentication: {a: b}, group: y}}", &["users.x.group: this key means nothing here"])]
+#[case("users: {x: {forbidden: true}}", &["users.x: this set never fits, since it has no `authentication`"])]
+#[case("users: {x: {authentication: {a: b}, hubs: []}}", &["users.x: this set never fits, since its list of `hubs`"])]
+#[case("users: {x: {authentication: {a: '(b'}}}", &["users.x: a: `(b` is no regular expression"])]
+#[case("hubs: {x: {jupyterhub_name: 'x[1'}}", &["hubs.x.jupyterhub_name: `x[1` is no regular expression"])]
+#[case("flavors: {a: {maxperuser: 1, Queue: true, ressources: {}, max-total: 1, note: x}}",
+    &["flavors.a.maxperuser: only the hub reads this key; maxPerUser", "flavors.a.Queue", "flavors.a.ressources",
+        "flavors.a.max-total"])]
+#[case("flavors: {a: {}}\nhubs: {x: {jupyterhub_name: x, flavorsOverride: {a: {Max: 1}}}}",
+    &["hubs.x.flavorsOverride.a.Max: only the hub reads this key; max may"])]
+#[case("flavors: {a: {resources: {cpu_limit: 1}}, b: {}}\nlimits: {m: {per: user, cpu: 4, memory: 4G, gpu: 1, servers: 1}}",
+    &["limits.m counts cpu, but there is no cpu_limit in these flavors: b; unless the backend",
+        "limits.m counts memory, but there is no mem_limit in these flavors: a, b;"])]
+fn what_is_hardly_meant_is_a_warning(#[case] text: &str, #[case] expected: &[&str]) {
+    let document = yaml(text);
+    assert_eq!(document.warnings().len(), expected.len(), "{:?}", document.warnings());
+    for (warning, expected) in document.warnings().iter().zip(expected) {
+        assert!(warning.starts_with(expected), "{warning}");
+    }
+}
+
+#[test]
+fn a_flavor_of_which_nothing_is_said_is_there() {
+    let document = yaml("flavors: {a: , b: {}}");
+    assert_eq!(selected(&document, "x", &json!({})).1, "a b");
+    assert_eq!(selected(&document.with("c", Some(Value::Null)).unwrap(), "x", &json!({})).1, "a b c");
+}
+
+/// Neither a set nor its opposite, where the expression takes too many steps.
+#[test]
+fn who_cannot_be_matched_is_in_no_set() {
+    let pattern = r"'(a|b|ab)*(?=c)'";
+    let document = yaml(&format!(
+        "users:\n  is: {{authentication: {{n: {pattern}}}}}\n  is_not: {{authentication: {{n: {pattern}}}, negate_authentication: true}}"
+    ));
+    assert_eq!(selected(&document, "x", &json!({"n": "ab".repeat(50)})).0, "");
+    assert_eq!(selected(&document, "x", &json!({"n": "z"})).0, "users.is_not");
+}
+
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

@@ -23,8 +23,25 @@ use super::*;
     "resources.cpu.limits: unknown key, expected one of limit, guarantee"
 )]
 #[case("flavors: {a: {resources: {gpu: 1.5}}}", "flavors.a.resources.gpu: expected a whole number, 0 or more")]
-#[case("flavor: {}", "line 1, column 9: flavor: unknown key, expected one of flavors, hubs")]
-#[case("hubs: {x: {name: x}}", "hubs.x.name: unknown key, expected one of jupyterhub_name")]
+#[case("flavor: {}", "line 1, column 9: flavor: unknown key, expected flavors")]
+#[case("hubs: {x: {name: x}}", "hubs.x.jupyterhub_name: expected a name")]
+#[case("hubs: {x: {jupyterhub-name: x}}", "hubs.x.jupyterhub-name: unknown key, expected jupyterhub_name")]
+#[case("hubs: {x: {jupyterhub_name: []}}", "hubs.x.jupyterhub_name: expected a name")]
+#[case("hubs: {x: {jupyterhub_name: [a, 5]}}", "hubs.x.jupyterhub_name: expected a name")]
+#[case("hubs: {x: {jupyterhub_name: 123}}", "hubs.x.jupyterhub_name: expected a name")]
+#[case("hubs: {x: }", "hubs.x.jupyterhub_name: expected a name")]
+#[case(
+    "flavors: {a: {resources: {cpu_limit: 1, cpu_guarantee: 8}}}",
+    "flavors.a.resources: expected cpu_guarantee not to be above"
+)]
+#[case("flavors: {a: {resources: {mem_limit: 1e9}}}", "flavors.a.resources.mem_limit: expected a size in bytes")]
+#[case("flavors: {a: {resources: {mem_limit: 0}}}", "flavors.a.resources.mem_limit: expected a size in bytes")]
+#[case("flavors: {a: {resources: {cpu_limit: 0}}}", "flavors.a.resources.cpu_limit: expected a number of processors")]
+#[case(
+    "flavors: {a: {resources: {extra_resource_limits: {memory: 1Gi}}}}",
+    "flavors.a.resources.extra_resource_limits: expected resources other than memory"
+)]
+#[case("users: {x: {negate-authentication: true}}", "users.x.negate-authentication: unknown key, expected negate_auth")]
 #[case("hubs: {x: {}}", "hubs.x.jupyterhub_name: expected a name")]
 #[case("hubs: {x: {jupyterhub_name: {}}}", "hubs.x.jupyterhub_name: expected a name")]
 #[case("hubs: {x: {jupyterhub_name: x, weight: high}}", "hubs.x.weight: expected a number, found a text")]
@@ -41,7 +58,8 @@ use super::*;
 #[case("users: {x: {authentication: {a: {}}}}", "users.x.authentication.a: expected a text")]
 #[case("users: {x: {match: some}}", "users.x.match: expected \"all\" or \"any\"")]
 #[case("users: {x: {forbidden: 'yes'}}", "users.x.forbidden: expected true or false, found a text")]
-#[case("users: {x: {group: y}}", "users.x.group: unknown key, expected one of hubs, authentication")]
+#[case("limits: {x: {per: hub, server: 5}}", "limits.x.server: unknown key, expected one of per, hubs")]
+#[case("limits: {x: }", "limits.x.per: expected \"user\"")]
 #[case("limits: {x: {servers: 5}}", "limits.x.per: expected \"user\", \"group\" or \"hub\"")]
 #[case("limits: {x: {per: hub}}", "limits.x: expected at least one of servers, cpu, memory, gpu")]
 #[case("limits: {x: {per: hub, servers: many}}", "limits.x.servers: expected a whole number")]
