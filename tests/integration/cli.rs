@@ -321,6 +321,13 @@ async fn a_mistake_in_a_variable_is_named(#[case] name: &str, #[case] value: &st
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_hardly_meant_is_told() {
+    let daemon = Daemon::new("[[overrides]]\nallow = { imgae = 'any' }\n");
+    let said = success(&daemon.run(&["check-config"]).await);
+    assert!(said.contains("This may not be meant so: rule 1 of [[overrides]]: no backend has"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_good_configuration_is_good() {
     let daemon = Daemon::new(&format!("[hubs.site]\n{SLEEPER}"));
     let said = success(&daemon.run(&["check-config"]).await);
