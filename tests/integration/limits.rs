@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use outpost::clock::Clock;
-use outpost::model::{Counted, Handle, Need, OfFlavor, Phase, Quota, Scope, Server, ServerId, StoredRequest, Uid};
+use outpost::model::{Counted, Need, OfFlavor, Phase, Quota, Scope, Server, ServerId, StoredRequest, Uid};
 use outpost::store::{Advance, Claim, Claimed, NewVersion, Outcome, Store, Turn, Waiting};
 use rstest::rstest;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
-use crate::support::{Kind, TestDb};
+use crate::support::{Kind, TestDb, a_server};
 
 fn server(clock: &Clock, hub: &str, user_id: i64, flavor: &str) -> Server {
     let uid = Uid::generate();
@@ -19,18 +19,7 @@ fn server(clock: &Clock, hub: &str, user_id: i64, flavor: &str) -> Server {
         user_id,
         user: format!("user{user_id}").into(),
         flavor: Some(flavor.into()),
-        need: Need { cpu_millis: 1500, memory_bytes: 1 << 30, gpus: 1 },
-        runtime: None,
-        phase: Phase::Starting,
-        generation: 0,
-        owner: "me".into(),
-        handle: Handle { spawner: "local".into(), state: Value::Null },
-        asynchronous: true,
-        address: "".into(),
-        exit: None,
-        start_date: clock.now(),
-        end_date: None,
-        last_update: clock.now(),
+        ..a_server(clock)
     }
 }
 

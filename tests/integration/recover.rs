@@ -3,37 +3,24 @@
 use std::time::Duration;
 
 use outpost::clock::Clock;
-use outpost::model::{Handle, Need, Phase, Server, ServerId, StoredRequest, Uid};
+use outpost::model::{Handle, Server, ServerId, StoredRequest};
 use reqwest::Method;
 use rstest::rstest;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::server::body;
-use crate::support::{Kind, TestDb, TestOutpost, eventually};
+use crate::support::{Kind, TestDb, TestOutpost, a_server, eventually};
 
 const NO_HUB: &str = "http://127.0.0.1:1/hub/api";
 
 fn ghost(owner: &str) -> Server {
-    let now = Clock::System.now();
     Server {
-        uid: Uid::generate(),
         id: ServerId::new("hub1", "lab", "abc"),
-        user_id: 1,
-        user: "u".into(),
-        flavor: None,
-        need: Need::default(),
-        runtime: None,
-        phase: Phase::Starting,
-        generation: 0,
         owner: owner.into(),
         handle: Handle { spawner: "local".into(), state: json!(null) },
         asynchronous: false,
-        address: "".into(),
-        exit: None,
-        start_date: now,
-        end_date: None,
-        last_update: now,
+        ..a_server(&Clock::System)
     }
 }
 

@@ -3,34 +3,15 @@
 use chrono::TimeDelta;
 use outpost::clock::Clock;
 use outpost::error::Error;
-use outpost::model::{Environment, Exit, Handle, Need, Phase, Server, ServerId, StoredRequest, Uid};
+use outpost::model::{Environment, Exit, Need, Phase, Server, ServerId, StoredRequest};
 use outpost::store::{Advance, Outcome, Ring, Source, Store};
 use rstest::rstest;
-use serde_json::json;
 
 use crate::support::database::KEY;
-use crate::support::{Kind, TestDb};
+use crate::support::{Kind, TestDb, a_server};
 
 fn server(id: &ServerId, clock: &Clock) -> Server {
-    Server {
-        uid: Uid::generate(),
-        id: id.clone(),
-        user_id: 7,
-        user: "jürgen".into(),
-        flavor: Some("big".into()),
-        need: Need::default(),
-        runtime: None,
-        phase: Phase::Starting,
-        generation: 0,
-        owner: "me".into(),
-        handle: Handle { spawner: "local".into(), state: json!({"a": 1}) },
-        asynchronous: true,
-        address: "".into(),
-        exit: None,
-        start_date: clock.now(),
-        end_date: None,
-        last_update: clock.now(),
-    }
+    Server { id: id.clone(), need: Need::default(), ..a_server(clock) }
 }
 
 fn request() -> StoredRequest {

@@ -8,7 +8,7 @@ pub mod server;
 
 use std::time::Duration;
 
-pub use database::{Kind, TestDb};
+pub use database::{Kind, TestDb, a_server};
 pub use fake_hub::{Behaviour, FakeHub};
 pub use server::TestOutpost;
 

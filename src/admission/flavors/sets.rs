@@ -53,22 +53,27 @@ struct Users {
 }
 
 impl Users {
-    fn fit(&self, hub: &str, authentication: &Map<String, Value>) -> bool {
-        if self.attributes.is_empty() || self.hubs.as_ref().is_some_and(|hubs| hubs.iter().all(|name| name != hub)) {
-            return false;
+    /// `None`: that cannot be known, since a pattern takes too long.
+    fn fit(&self, hub: &str, authentication: &Map<String, Value>) -> Option<bool> {
+        if self.hubs.as_ref().is_some_and(|hubs| hubs.iter().all(|name| name != hub)) {
+            return Some(false);
+        }
+        if self.attributes.is_empty() {
+            return Some(self.negate);
         }
         let fits = self.attributes.iter().try_fold(!self.any, |before, (key, pattern)| {
             let fits = authentication.get(key).map_or(Some(false), |value| pattern.fits(value))?;
             Some(if self.any { before || fits } else { before && fits })
         });
-        // What is not known fits nobody, negated or not.
-        fits.is_some_and(|fits| fits != self.negate)
+        fits.map(|fits| fits != self.negate)
     }
 
     /// Why the set may fit others than those who are meant, or nobody.
     fn doubts(&self) -> Vec<String> {
         let nobody = match &self.hubs {
-            _ if self.attributes.is_empty() => Some("this set never fits, since it has no `authentication`".to_owned()),
+            _ if self.attributes.is_empty() && !self.negate => {
+                Some("this set never fits, since it has no `authentication`".to_owned())
+            }
             Some(hubs) if hubs.is_empty() => Some("this set never fits, since its list of `hubs` is empty".to_owned()),
             _ => None,
         };
@@ -80,7 +85,9 @@ impl Users {
 impl Sets {
     /// The set of a hub, or of a user where `authentication` is not empty and a set of users fits.
     pub fn choose(&self, hub: &str, authentication: &Map<String, Value>) -> &Set {
-        let of_user = || self.users.iter().find(|(users, _)| users.fit(hub, authentication)).map(|(_, set)| set);
+        // What is not known gives nothing, negated or not.
+        let fits = |(users, set): &&(Users, Set)| users.fit(hub, authentication).unwrap_or(set.forbidden);
+        let of_user = || self.users.iter().find(fits).map(|(_, set)| set);
         let user = if authentication.is_empty() { None } else { of_user() };
         user.unwrap_or_else(|| self.of_hub(hub))
     }

@@ -68,7 +68,6 @@ users:
   outsiders: {authentication: {home: 'site.*'}, negate_authentication: true, weight: 1, flavors: []}
   banned: {authentication: {name: [eve, mallory]}, weight: 50, forbidden: true, flavors: [a]}
   empty: {authentication: {}, weight: 1000, forbidden: true}
-  negated: {negate_authentication: true, weight: 1000, forbidden: true}
 ";
 
 #[rstest]
@@ -170,4 +169,15 @@ users: {banned: {authentication: {name: eve}, forbidden: true}}
     assert_eq!(of_hub.entries[0].raw["cap"], 7);
     assert_eq!(names(&definitions.credits("other", &Map::new())), "small large");
     assert!(definitions.credits("one", json!({"name": "eve"}).as_object().unwrap()).forbidden);
+}
+
+/// As for the Python service: no attribute fits, which is turned round.
+#[test]
+fn a_negated_set_without_attributes_fits_everybody() {
+    let yaml =
+        "flavors: {a: {}, b: {}}\nusers:\n  rest: {negate_authentication: true, flavors: [b]}\n  empty: {flavors: [a]}";
+    let document = Document::parse(Kind::Flavors, yaml, Format::Yaml).unwrap();
+    let definitions = Definitions { flavors: Some(Arc::new(document)), credits: None };
+    let selection = definitions.flavors("hub", &Map::from_iter([("name".to_owned(), "x".into())]));
+    assert_eq!((selection.set.as_deref(), selection.entries.len()), (Some("users.rest"), 1));
 }

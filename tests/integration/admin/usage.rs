@@ -5,32 +5,16 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use outpost::admin::{Export, Format};
 use outpost::clock::Clock;
-use outpost::model::{Handle, Need, Phase, Server, ServerId, StoredRequest, Uid, Usage, UsageFilter};
+use outpost::model::{Need, Server, ServerId, StoredRequest, Usage, UsageFilter};
 use outpost::store::{Advance, Outcome, Store};
 use rstest::rstest;
 
 use super::*;
+use crate::support::a_server;
 
 fn server(name: &str, user: &str, clock: &Clock) -> Server {
-    Server {
-        uid: Uid::generate(),
-        id: ServerId::new("hub1", name, "0"),
-        user_id: 7,
-        user: user.into(),
-        flavor: Some("big".into()),
-        need: Need { cpu_millis: 1500, memory_bytes: 2 << 30, gpus: 1 },
-        runtime: None,
-        phase: Phase::Starting,
-        generation: 0,
-        owner: "me".into(),
-        handle: Handle { spawner: "local".into(), state: json!({}) },
-        asynchronous: true,
-        address: "".into(),
-        exit: None,
-        start_date: clock.now(),
-        end_date: None,
-        last_update: clock.now(),
-    }
+    let need = Need { cpu_millis: 1500, memory_bytes: 2 << 30, gpus: 1 };
+    Server { id: ServerId::new("hub1", name, "0"), user: user.into(), need, ..a_server(clock) }
 }
 
 async fn run(store: &Store, server: &Server) {

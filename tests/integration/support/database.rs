@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use outpost::clock::Clock;
 use outpost::metrics::Metrics;
+use outpost::model::{Handle, Need, Phase, Server, ServerId, Uid};
 use outpost::store::{Ring, Store};
+use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tempfile::TempDir;
 
@@ -54,5 +56,30 @@ impl TestDb {
     pub fn open(&self, keys: &[&str], clock: Clock) -> Store {
         let ring = Ring::new(keys.iter().copied()).unwrap();
         Store::open(&self.url, None, Some(3), ring, clock, Arc::new(Metrics::default())).unwrap()
+    }
+}
+
+/// A row as a start makes it, for a server of the user 7 of `hub1`.
+pub fn a_server(clock: &Clock) -> Server {
+    let uid = Uid::generate();
+    let now = clock.now();
+    Server {
+        id: ServerId::new("hub1", uid.as_str(), "0"),
+        uid,
+        user_id: 7,
+        user: "jürgen".into(),
+        flavor: Some("big".into()),
+        need: Need { cpu_millis: 1500, memory_bytes: 1 << 30, gpus: 1 },
+        runtime: None,
+        phase: Phase::Starting,
+        generation: 0,
+        owner: "me".into(),
+        handle: Handle { spawner: "local".into(), state: json!({"a": 1}) },
+        asynchronous: true,
+        address: "".into(),
+        exit: None,
+        start_date: now,
+        end_date: None,
+        last_update: now,
     }
 }
