@@ -98,6 +98,8 @@ pub struct OptionTable {
     /// Those that hand over the host or the cluster, with the reason as a part of a sentence ("it …"): a hub may set them
     /// only where a rule says so.
     pub sensitive: &'static [(&'static str, &'static str)],
+    /// Whether a value is of the option's type; the error says what it has to be: "a port number".
+    pub check: fn(&str, &Value) -> Result<(), String>,
 }
 
 /// All configured backends by name.
@@ -246,17 +248,6 @@ impl SpawnerSettings {
         match self {
             Self::Process(_) => process::OPTIONS,
             Self::Memory(_) => memory::OPTIONS,
-        }
-    }
-
-    /// Checks the options of a launch as [`Spawner::prepare`] does, without a backend.
-    ///
-    /// # Errors
-    /// [`crate::error::Error::Refused`] with a sentence for the user.
-    pub fn check_options(&self, options: &Map<String, Value>) -> Result<()> {
-        match self {
-            Self::Process(_) => process::options::Options::read(options).map(drop),
-            Self::Memory(_) => Ok(()),
         }
     }
 

@@ -115,10 +115,7 @@ pub async fn explain(
         table: settings.options(),
         site: &settings.resources(),
     };
-    let mut explanation = admission::explain(&policy, &ask);
-    if explanation.refusal.is_none() {
-        explanation.refusal = settings.check_options(&explanation.options).err().map(|error| error.to_string());
-    }
+    let explanation = admission::explain(&policy, &ask);
     let used = match store {
         Some(store) => store.used(&explanation.quotas).await?,
         None => Vec::new(),

@@ -10,7 +10,13 @@ use super::*;
 use crate::spawner::options::KUBESPAWNER_OPTIONS;
 
 /// A backend that knows everything, and one sensitive option.
-const TABLE: OptionTable = OptionTable { known: KUBESPAWNER_OPTIONS, sensitive: &[("cmd", "it runs any program")] };
+const TABLE: OptionTable =
+    OptionTable { known: KUBESPAWNER_OPTIONS, sensitive: &[("cmd", "it runs any program")], check };
+
+fn check(key: &str, value: &Value) -> Result<(), String> {
+    let text = key != "default_url" || value.is_string();
+    text.then_some(()).ok_or_else(|| "a text".to_owned())
+}
 
 /// A site: what is configured and a backend.
 struct Site {

@@ -15,8 +15,11 @@ use crate::error::{Error, Result};
 use crate::model::{Exit, Handle, Launch, Uid};
 
 /// The options of this backend.
-pub const OPTIONS: OptionTable =
-    OptionTable { known: KUBESPAWNER_OPTIONS, sensitive: &[("cmd", "it chooses the program that runs")] };
+pub const OPTIONS: OptionTable = OptionTable {
+    known: KUBESPAWNER_OPTIONS,
+    sensitive: &[("cmd", "it chooses the program that runs")],
+    check: |_, _| Ok(()),
+};
 
 /// `type = "memory"`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]

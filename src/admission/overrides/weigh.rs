@@ -79,9 +79,12 @@ impl Scales<'_> {
         if !PROTOCOL.contains(&key) && !self.table.known.contains(&key) {
             return Err(self.unknown(key, on_refused));
         }
+        let mistyped =
+            |why: String| Objection { why, what: self.rule.and_then(|rule| rule.unknown).unwrap_or(on_refused) };
         if RESOURCES.contains(&key) && !value.is_null() {
-            check_resource(key, value).map_err(|expected| refused(&as_reason(&expected)))?;
+            check_resource(key, value).map_err(|expected| mistyped(as_reason(&expected)))?;
         }
+        (self.table.check)(key, value).map_err(|expected| mistyped(format!("it has to be {expected}")))?;
         let Some(rule) = self.rule else { return self.without_rule(key, value).map_err(|why| refused(&why)) };
         match (&rule.allow, rule.constraint(key)) {
             (Allow::All, _) => Ok("the rule allows everything".to_owned()),

@@ -301,3 +301,14 @@ fn a_user_of_endless_groups_is_refused() {
     assert_eq!(site.decide(&of(100)).unwrap().quotas.len(), 100);
     assert!(site.decide(&of(101)).unwrap_err().to_string().contains("101 groups"));
 }
+
+#[test]
+fn a_wrong_type_is_named_or_dropped_as_an_unknown_option() {
+    let any = "[[overrides]]\nhubs = ['*']\nallow = 'all'\n";
+    let sentence = Site::new(any).misc_refused(json!({"default_url": 5}));
+    assert!(sentence.contains("default_url") && sentence.contains("it has to be a text"), "{sentence}");
+    let dropping = Site::new(&format!("{any}unknown = 'drop'"));
+    let admitted = dropping.decide(&json!({"misc": {"default_url": 5, "mem_limit": "lots", "image": "x"}})).unwrap();
+    assert_eq!(admitted.options.keys().collect::<Vec<_>>(), ["image"]);
+    assert_eq!(admitted.messages.len(), 2, "{:?}", admitted.messages);
+}

@@ -17,7 +17,14 @@ pub const OPTIONS: OptionTable = OptionTable {
         ("cmd", "it decides which program runs on this machine"),
         ("args", "it can decide which program runs on this machine"),
     ],
+    check: |key, value| {
+        let alone = Map::from_iter([(key.to_owned(), value.clone())]);
+        Options::read_typed(&alone).map(drop).map_err(|(_, expected)| expected.to_owned())
+    },
 };
+
+/// An option, and what it has to be.
+type Mistake = (&'static str, &'static str);
 
 /// The options of one launch.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,6 +53,12 @@ impl Options {
     /// # Errors
     /// [`Error::Refused`] that names the key and what it has to be. The value is not repeated: it may be a secret.
     pub fn read(options: &Map<String, Value>) -> Result<Self> {
+        Self::read_typed(options).map_err(|(key, expected)| {
+            Error::Refused(format!("The option `{key}` of this JupyterHub has to be {expected}."))
+        })
+    }
+
+    fn read_typed(options: &Map<String, Value>) -> Result<Self, Mistake> {
         Ok(Self {
             port: value(options, "port", "a port number")?.filter(|port| *port > 0),
             environment: environment(options)?,
@@ -65,31 +78,31 @@ impl Argv {
     }
 }
 
-fn refused(key: &str, expected: &str) -> Error {
-    Error::Refused(format!("The option `{key}` of this JupyterHub has to be {expected}."))
-}
-
-fn value<T: DeserializeOwned>(options: &Map<String, Value>, key: &str, expected: &str) -> Result<Option<T>> {
+fn value<T: DeserializeOwned>(
+    options: &Map<String, Value>,
+    key: &'static str,
+    expected: &'static str,
+) -> Result<Option<T>, Mistake> {
     match options.get(key) {
         None | Some(Value::Null) => Ok(None),
-        Some(value) => T::deserialize(value).map(Some).map_err(|_| refused(key, expected)),
+        Some(value) => T::deserialize(value).map(Some).map_err(|_| (key, expected)),
     }
 }
 
-fn processors(options: &Map<String, Value>) -> Result<Option<f64>> {
+fn processors(options: &Map<String, Value>) -> Result<Option<f64>, Mistake> {
     let limit = options.get("cpu_limit").filter(|limit| !limit.is_null());
     let amount = limit.map(|limit| quantity("cpu_limit", limit)).transpose();
-    amount.map_err(|_| refused("cpu_limit", "a number of processors, 0.01 or more"))
+    amount.map_err(|_| ("cpu_limit", "a number of processors, 0.01 or more"))
 }
 
-fn text(options: &Map<String, Value>, key: &str) -> Result<Option<String>> {
+fn text(options: &Map<String, Value>, key: &'static str) -> Result<Option<String>, Mistake> {
     match value::<String>(options, key, "a text")? {
-        Some(text) if text.contains('\0') => Err(refused(key, "a text without NUL characters")),
+        Some(text) if text.contains('\0') => Err((key, "a text without NUL characters")),
         text => Ok(text.filter(|text| !text.is_empty())),
     }
 }
 
-fn environment(options: &Map<String, Value>) -> Result<BTreeMap<String, Option<String>>> {
+fn environment(options: &Map<String, Value>) -> Result<BTreeMap<String, Option<String>>, Mistake> {
     const EXPECTED: &str = "an object of variables whose values are texts, numbers, booleans or null";
     let sound = |name: &str, value: &str| !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0');
     value::<BTreeMap<String, Value>>(options, "environment", EXPECTED)?
@@ -103,12 +116,12 @@ fn environment(options: &Map<String, Value>) -> Result<BTreeMap<String, Option<S
                 Value::Bool(false) => Some("False".to_owned()),
                 Value::Null => None,
                 Value::Number(number) => Some(number.to_string()),
-                Value::Array(_) | Value::Object(_) => return Err(refused("environment", EXPECTED)),
+                Value::Array(_) | Value::Object(_) => return Err(("environment", EXPECTED)),
             };
             if sound(&name, value.as_deref().unwrap_or_default()) {
                 Ok((name, value))
             } else {
-                Err(refused("environment", EXPECTED))
+                Err(("environment", EXPECTED))
             }
         })
         .collect()
