@@ -17,12 +17,14 @@ mod servers;
 mod tokens;
 mod usage;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
@@ -294,14 +296,15 @@ impl Store {
         .await
     }
 
-    /// When the Outpost `instance` was last seen.
+    /// When each Outpost was last seen.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn last_seen(&self, instance: &str) -> Result<Option<chrono::DateTime<chrono::Utc>>> {
-        const SQL: &str = "SELECT seen_at FROM instances WHERE id = $1";
+    pub async fn last_seen(&self) -> Result<HashMap<String, DateTime<Utc>>> {
+        const SQL: &str = "SELECT id, seen_at FROM instances";
         self.timed("last_seen", async {
-            on!(&self.db, |pool| Ok(sqlx::query_scalar(SQL).bind(instance).fetch_optional(pool).await?))
+            let rows: Vec<(String, DateTime<Utc>)> = on!(&self.db, |pool| sqlx::query_as(SQL).fetch_all(pool).await?);
+            Ok(rows.into_iter().collect())
         })
         .await
     }
@@ -310,7 +313,7 @@ impl Store {
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn instances(&self, since: chrono::DateTime<chrono::Utc>) -> Result<Vec<String>> {
+    pub async fn instances(&self, since: DateTime<Utc>) -> Result<Vec<String>> {
         const SQL: &str = "SELECT id FROM instances WHERE seen_at >= $1";
         self.timed("instances", async {
             on!(&self.db, |pool| Ok(sqlx::query_scalar(SQL).bind(since).fetch_all(pool).await?))

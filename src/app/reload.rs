@@ -41,7 +41,7 @@ pub(super) async fn watch(
         ([stamp(path)], [stamp(certificate), stamp(key)], flavors)
     };
     let (mut seen, mut read) = (look(), look());
-    let mut unread = false;
+    let (mut unread, mut told) = (false, None);
     loop {
         let mut request = None;
         let asked = tokio::select! {
@@ -77,16 +77,20 @@ pub(super) async fn watch(
         }
         if asked || file_changed {
             let result = reload(&outpost, &options, &context).await;
-            // It may be the database that does not answer: then this is tried until it does.
-            unread = result.is_err() && outpost.store.ping().await.is_err();
+            // It may be the database that does not answer, or a file that is not watched yet: it is tried until it works.
+            unread = result.is_err();
             match &result {
                 Ok(_) => {
                     outpost.metrics.configuration_stale.set(0);
+                    told = None;
                     tracing::info!("the configuration was read anew");
                 }
                 Err(mistake) => {
                     outpost.metrics.configuration_stale.set(1);
-                    tracing::error!(mistake, "the configuration has a mistake; the last good one stays in force");
+                    if told.as_ref() != Some(mistake) {
+                        tracing::error!(mistake, "the configuration has a mistake; the last good one stays in force");
+                    }
+                    told = Some(mistake.clone());
                 }
             }
             if let Some(request) = request {

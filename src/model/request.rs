@@ -164,6 +164,15 @@ pub fn check_authentication(field: &str, authentication: &Map<String, Value>) ->
     if authentication.len() > MOST_VALUES {
         return Err(too_many(field.to_owned()));
     }
+    let unfit = |text: &str| text.contains('\0') || text.len() > LONGEST_NAME;
+    let texts = |value: &Value| match value {
+        Value::Array(values) => values.iter().filter_map(Value::as_str).any(unfit),
+        _ => false,
+    };
+    if let Some((key, _)) = authentication.iter().find(|(_, value)| texts(value)) {
+        let expected = format!("has to have texts without NUL and of at most {LONGEST_NAME} bytes");
+        return Err(Error::invalid(format!("{field}.{key}"), expected));
+    }
     match authentication.iter().find(|(_, value)| value.as_array().is_some_and(|values| values.len() > MOST_VALUES)) {
         Some((key, _)) => Err(too_many(format!("{field}.{key}"))),
         None => Ok(()),

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Map;
@@ -22,7 +23,10 @@ use crate::store::{Turn, Waiting};
 const LOOK_AGAIN: i64 = 5;
 
 /// A start that waited while its Outpost was away for this long has been given up by its hub.
-pub(super) const GIVEN_UP: TimeDelta = TimeDelta::minutes(10);
+const GIVEN_UP: TimeDelta = TimeDelta::minutes(10);
+
+/// The least time between two lines of progress about a place in the queue.
+const BETWEEN_LINES: Duration = Duration::from_secs(3);
 
 /// What is known of those that wait.
 #[derive(Debug, Default)]
@@ -31,8 +35,6 @@ pub struct Queue {
     state: AtomicU64,
     /// The limits of each start and its request, and the versions of what they follow from.
     limits: Mutex<HashMap<Uid, (Versions, Arc<Limits>)>>,
-    /// Whether this Outpost was away for so long that those which waited before have been given up; and since when it is back.
-    was_away: OnceLock<DateTime<Utc>>,
 }
 
 /// The versions of flavors and credits, and the address of the configuration.
@@ -46,16 +48,6 @@ struct Limits {
 }
 
 impl Queue {
-    /// Notes that this Outpost was away for long, until `now`.
-    pub(super) fn was_away(&self, now: DateTime<Utc>) {
-        let _ = self.was_away.set(now);
-    }
-
-    /// Whether a start that waits came before a long absence.
-    pub(super) fn is_given_up(&self, server: &Server) -> bool {
-        self.was_away.get().is_some_and(|back| server.start_date < *back)
-    }
-
     fn limits(&self) -> MutexGuard<'_, HashMap<Uid, (Versions, Arc<Limits>)>> {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -95,7 +87,8 @@ impl Outpost {
                 }
                 Ok(None) => {}
                 Err(error @ Error::Unavailable { .. }) => return Err(error),
-                Err(error) => entry.change(|state| state.place = Some(Place::Lost(error))),
+                Err(error) if ours => entry.change(|state| state.place = Some(Place::Lost(error))),
+                Err(_) => {}
             }
         }
         self.queue.limits().retain(|uid, _| entries.iter().any(|entry| entry.uid == *uid));
@@ -105,6 +98,18 @@ impl Outpost {
         }
         self.queue.state.store(state, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Ends the waiting of a start if its Outpost, last seen at `seen`, was away for so long that its hub has given it up.
+    pub(super) fn give_up(&self, entry: &Entry, seen: Option<DateTime<Utc>>) {
+        let absent = seen.is_none_or(|seen| self.clock.now() - seen > GIVEN_UP);
+        let lost =
+            Error::failed("Outpost was not running while this server should have been started. Please start it again.");
+        entry.change(|state| {
+            if state.server.phase == Phase::Queued {
+                state.place = absent.then_some(Place::Lost(lost));
+            }
+        });
     }
 
     fn turn(&self, entry: &Entry, waiting: &Waiting, turn: Turn) {
@@ -197,16 +202,23 @@ impl Outpost {
     ) -> Option<Result<Option<OwnedSemaphorePermit>>> {
         let mut state = entry.subscribe();
         let mut told: Option<Arc<str>> = None;
+        let mut told_at: Option<Instant> = None;
         loop {
-            let (phase, place) = {
+            let (phase, place, owner) = {
                 let state = state.borrow_and_update();
-                (state.server.phase, state.place.clone())
+                (state.server.phase, state.place.clone(), state.server.owner.clone())
             };
+            // It was taken over: the other one starts it.
+            if owner != self.instance {
+                return None;
+            }
+            let silent = told_at.is_none_or(|at| at.elapsed() >= BETWEEN_LINES);
             match (phase, place) {
                 (Phase::Queued, Some(Place::Lost(error))) => return Some(Err(error)),
-                (Phase::Queued, Some(Place::Waits(sentence))) if told.as_ref() != Some(&sentence) => {
+                (Phase::Queued, Some(Place::Waits(sentence))) if silent && told.as_ref() != Some(&sentence) => {
                     progress.say(1, &*sentence);
                     told = Some(sentence);
+                    told_at = Some(Instant::now());
                 }
                 (Phase::Queued, _) => {}
                 (Phase::Starting, _) => break,
@@ -216,6 +228,7 @@ impl Outpost {
                 () = entry.cancel.cancelled() => return Some(Err(Error::Cancelled)),
                 () = self.abort.cancelled() => return None,
                 _ = state.changed() => {}
+                () = tokio::time::sleep(BETWEEN_LINES) => {}
             }
         }
         progress.say(2, "A place is free: the server is being started.");

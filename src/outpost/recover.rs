@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use super::queue::GIVEN_UP;
 use super::{Entry, Outpost};
 use crate::error::{Error, Result};
 use crate::hub::Callbacks;
@@ -29,11 +28,7 @@ impl Outpost {
     /// # Errors
     /// The database does not answer.
     pub async fn load(self: &Arc<Self>) -> Result<()> {
-        let seen = self.store.last_seen(&self.instance).await?;
-        let now = self.clock.now();
-        if seen.is_some_and(|seen| now - seen > GIVEN_UP) {
-            self.queue.was_away(now);
-        }
+        let seen = self.store.last_seen().await?;
         self.store.heartbeat(&self.instance).await?;
         self.auth.update(self.store.passwords().await?);
         for hub in self.store.hubs().await? {
@@ -45,15 +40,20 @@ impl Outpost {
         self.set_refreshed(self.clock.now());
         let mut newest = HashMap::new();
         for server in self.store.servers().await? {
+            let owner = server.owner.clone();
             let server = self.adopt(server).await?;
+            let ours = server.owner == self.instance;
             let entry = self.view.merge(server);
+            if ours {
+                self.give_up(&entry, seen.get(&*owner).copied());
+            }
             self.resume(&entry);
             // Where its hub wants to be told of flavors, as its newest server says.
             newest.insert(entry.id.hub.clone(), entry);
         }
         for entry in newest.values() {
             if let Some((hub, callbacks)) = self.callbacks(entry).await {
-                self.flavor_updates.know(&hub, &callbacks);
+                self.flavor_updates.due(self, &hub, &callbacks);
             }
         }
         self.metrics.servers.set(i64::try_from(self.view.len()).unwrap_or(i64::MAX));
@@ -90,6 +90,9 @@ impl Outpost {
                 }
                 self.view.remove(&entry);
                 self.flavor_updates.due_for(self, [&*entry.id.hub]);
+            } else if entry.state().server.phase == Phase::Queued {
+                // But for a start that waits here while another Outpost had it: that is taken out the next time.
+                entry.cancel.cancel();
             }
         }
         self.take_in(moved).await
@@ -160,11 +163,12 @@ impl Outpost {
             return Ok(());
         }
         let alive = self.store.alive().await?;
+        let seen = self.store.last_seen().await?;
         for entry in foreign {
             let server = entry.state().server.clone();
             let shared = self.spawners.get(&server.handle.spawner).is_some_and(|spawner| spawner.shared());
-            // One that waits for its turn is in no backend yet.
-            let movable = shared || server.phase == Phase::Queued;
+            // One that had no turn is in no backend yet.
+            let movable = shared || !entry.state().begun;
             if !movable || alive.iter().any(|instance| **instance == *server.owner) {
                 continue;
             }
@@ -175,6 +179,7 @@ impl Outpost {
                     state.server.owner = self.instance.clone();
                     state.server.generation = generation;
                 });
+                self.give_up(&entry, seen.get(&*server.owner).copied());
                 self.resume(&entry);
             }
         }
@@ -220,12 +225,7 @@ impl Outpost {
         };
         tracing::info!(server.uid = %server.uid, hub.name = ?server.id.hub, server.name = ?server.id.name, "going on with a start that was under way");
         let queued = server.phase == Phase::Queued;
-        let given_up = if queued {
-            self.queue.is_given_up(&server)
-        } else {
-            self.clock.now() - server.start_date > STALE && self.is_absent(&server).await
-        };
-        if given_up {
+        if !queued && self.clock.now() - server.start_date > STALE && self.is_absent(&server).await {
             let error = Error::failed(
                 "Outpost was not running while this server should have been started. Please start it again.",
             );

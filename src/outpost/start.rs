@@ -218,6 +218,7 @@ impl Outpost {
                     state.begun = !queued;
                     if queued && state.server.phase == Phase::Starting {
                         state.server.phase = Phase::Queued;
+                        state.server.end_date = None;
                     }
                 });
                 self.metrics.servers.set(i64::try_from(self.view.len()).unwrap_or(i64::MAX));
@@ -331,7 +332,7 @@ impl Outpost {
 
 /// What is known about a user, without the tokens among it.
 fn without_tokens(authentication: &Map<String, Value>) -> Map<String, Value> {
-    let is_token = |key: &str| key.to_ascii_lowercase().contains("token");
+    let is_token = |key: &str| key == "token" || key.ends_with("_token");
     authentication.iter().filter(|(key, _)| !is_token(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 

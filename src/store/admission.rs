@@ -339,8 +339,10 @@ impl Store {
         const QUEUED: &str = "SELECT uid, waits_for FROM servers WHERE phase = 'queued'";
         const START: &str = "UPDATE servers SET phase = 'starting', start_date = $2, changed_at = $2, request = $4, \
              end_date = CASE WHEN runtime_seconds IS NULL THEN end_date ELSE $3 END, waits_for = '', \
-             generation = generation + 1 WHERE uid = $1 AND phase = 'queued' RETURNING generation, end_date";
+             generation = generation + 1 WHERE uid = $1 AND phase = 'queued' AND owner = $5 RETURNING generation, end_date";
         const WAITS: &str = "UPDATE servers SET waits_for = $2 WHERE uid = $1 AND phase = 'queued'";
+        // A limit of a group may be newer than the start that waits.
+        const GROUP: &str = "INSERT INTO server_groups (uid, name) VALUES ($1, $2) ON CONFLICT (uid, name) DO NOTHING";
         let now = self.clock.now();
         let hubs: BTreeSet<&str> = waiting.iter().map(|one| &*one.server.id.hub).collect();
         self.timed("take_turns", async {
@@ -367,32 +369,43 @@ impl Store {
                         continue;
                     }
                     let held_up = shared(quotas, |_, name| blocked.contains(name));
+                    let hopeless = is_hopeless(quotas, &server.need);
                     let mut over = Vec::new();
                     // Who is held up is not counted: with a long queue that is nearly everybody.
-                    if held_up.is_empty() {
+                    if held_up.is_empty() || hopeless {
                         count_in!(write, ledger, quotas, &reserved);
                         over = exceeded(quotas, &server.need, &ledger);
                     }
-                    if is_hopeless(quotas, &server.need) {
+                    if hopeless {
                         turns.push(Turn::Hopeless(over));
                         continue;
                     }
                     if held_up.is_empty() && over.is_empty() {
-                        for (scope, used) in &mut ledger {
-                            if one.is_in(scope) {
-                                used.add(&server.need);
-                            }
-                        }
                         if one.ours {
                             let request = StoredRequest { authentication: None, ..one.request.clone() };
                             let (_, request) = self.sealed(server, &request)?;
-                            let start =
-                                sqlx::query_as(START).bind(uid).bind(now).bind(end_of(server, now)).bind(request);
-                            let (generation, end_date) = start.fetch_one(&mut *write).await?;
+                            let start = sqlx::query_as(START).bind(uid).bind(now).bind(end_of(server, now));
+                            let start = start.bind(request).bind(&*server.owner).fetch_optional(&mut *write).await?;
+                            // It was stopped, or taken over, in this moment.
+                            let Some((generation, end_date)) = start else {
+                                turns.push(Turn::Gone);
+                                continue;
+                            };
+                            for group in &one.groups {
+                                sqlx::query(GROUP).bind(uid).bind(&**group).execute(&mut *write).await?;
+                            }
+                            ledger
+                                .iter_mut()
+                                .filter(|(scope, _)| one.is_in(scope))
+                                .for_each(|(_, used)| used.add(&server.need));
                             turns.push(Turn::Starts { generation, start_date: now, end_date });
                             given += 1;
                             continue;
                         }
+                        ledger
+                            .iter_mut()
+                            .filter(|(scope, _)| one.is_in(scope))
+                            .for_each(|(_, used)| used.add(&server.need));
                         reserved.push(one);
                     }
                     let waits = waits_for(quotas, &over, &held_up);

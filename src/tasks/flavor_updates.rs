@@ -84,11 +84,6 @@ impl FlavorUpdates {
         self.due_for(outpost, hubs.iter().map(|hub| &**hub));
     }
 
-    /// Notes where a hub wants to be told, without telling it now.
-    pub fn know(&self, hub: &Arc<Hub>, callbacks: &Callbacks) {
-        self.lock().entry(hub.name.clone()).or_insert_with(|| Target::new(hub, callbacks));
-    }
-
     /// Where a hub was last told.
     #[must_use]
     pub fn target(&self, hub: &str) -> Option<(Arc<Hub>, Callbacks)> {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use sqlx::Connection as _;
 use tempfile::TempDir;
 
 use crate::support::daemon::as_hub;
@@ -424,5 +425,50 @@ async fn those_who_wait_are_taken_over_when_their_outpost_is_gone() {
     assert_eq!(pending("third").await, Some(true), "still one at a time");
     assert_eq!(two.delete("/services/third/abc").await.status, StatusCode::OK);
     assert_eq!(pending("third").await, None);
+    two.stop().await;
+}
+
+/// Two that both live: one of them was not seen for a while, and does not know that it lost what waited there.
+#[tokio::test]
+async fn a_start_that_was_taken_over_is_started_once() {
+    let Some(db) = TestDb::new(Kind::Postgres).await else { return };
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let file = dirs[0].path().join("flavors.yaml");
+    std::fs::write(&file, "flavors: {gpu: {max: 1, queue: true}}").unwrap();
+    let toml = format!("[flavors]\nfile = '{}'\n", file.display());
+    let one = TestOutpost::start_in(dirs[0].path(), &db.url, &toml).await;
+    let two = TestOutpost::start_in(dirs[1].path(), &db.url, &toml).await;
+    assert_eq!(two.post_async(&request(NO_HUB, "first", 1, Some("gpu"))).await.status.as_u16(), 202);
+    assert_eq!(one.post_async(&request(NO_HUB, "second", 2, Some("gpu"))).await.status.as_u16(), 202);
+    let second = one.view_entry("second", "abc").uid.clone();
+    eventually("the other one knows it", || async { two.outpost.view.by_uid(&second).map(|_| ()) }).await;
+    let mut connection = sqlx::PgConnection::connect(&db.url).await.unwrap();
+    let unseen = "UPDATE instances SET seen_at = seen_at - INTERVAL '1 minute' WHERE id = $1";
+    sqlx::query(unseen).bind(&*one.outpost.instance).execute(&mut connection).await.unwrap();
+    two.outpost.take_over().await.unwrap();
+    assert_eq!(two.delete("/services/first/abc").await.status, StatusCode::OK);
+    for outpost in [&two, &one] {
+        eventually("it runs", || async {
+            let list = outpost.get("/services/").await.body;
+            (list[0]["name"] == "second" && list[0]["start_pending"] == false).then_some(())
+        })
+        .await;
+    }
+    let servers = async |outpost: &TestOutpost| {
+        outpost
+            .outpost
+            .spawners
+            .get("local")
+            .unwrap()
+            .list()
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|found| found.uid)
+            .collect()
+    };
+    let (theirs, ours): (Vec<_>, Vec<_>) = (servers(&one).await, servers(&two).await);
+    assert_eq!((theirs, ours), (vec![], vec![second]));
+    one.stop().await;
     two.stop().await;
 }

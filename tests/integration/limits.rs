@@ -268,7 +268,9 @@ async fn who_needs_more_is_not_passed_by_who_needs_less(#[case] kind: Kind) {
     let fewer = [quota(scope(Some("h1"), None, None, None), Counted::Gpus, 2)];
     bench.store.request_stop(&big.uid).await.unwrap();
     let given_fewer = [waiting(&second, &fewer), waiting(&small, &fewer)];
-    assert_eq!(turns(&bench.store.take_turns(&given_fewer).await.unwrap()), [77, 0]);
+    let given_turns = bench.store.take_turns(&given_fewer).await.unwrap();
+    assert_eq!(turns(&given_turns), [77, 0]);
+    assert_eq!(given_turns[0], Turn::Hopeless(vec![(fewer[0].clone(), 0)]));
     assert_eq!(turns(&bench.store.take_turns(&given).await.unwrap()), [0, 99]);
 }
 
@@ -394,4 +396,27 @@ async fn every_change_is_a_version_and_the_first_one_wins(#[case] kind: Kind) {
     assert_eq!(store.newest_definitions().await.unwrap(), [("flavors".to_owned(), 2)]);
     let versions: Vec<_> = store.definition_versions("flavors").await.unwrap().iter().map(|one| one.version).collect();
     assert_eq!(versions, [2, 1]);
+}
+
+#[rstest]
+#[case::sqlite(Kind::Sqlite)]
+#[case::postgres(Kind::Postgres)]
+#[tokio::test]
+async fn a_limit_of_a_group_counts_those_who_waited_before_it_was_made(#[case] kind: Kind) {
+    let Some(bench) = Bench::new(kind).await else { return };
+    let (running, _) = bench.one(1, &[max(1)], true).await;
+    let of_group = [quota(scope(Some("h1"), None, Some("course"), None), Counted::Servers, 1)];
+    let mut given = Vec::new();
+    for user in 2..5 {
+        let (server, _) = bench.one(user, &[max(1)], true).await;
+        given.push(Waiting { groups: vec!["course".into()], ..waiting(&server, &of_group) });
+    }
+    bench.store.request_stop(&running.uid).await.unwrap();
+    assert_eq!(turns(&bench.store.take_turns(&given).await.unwrap()), [0, 1, 2]);
+    assert_eq!(turns(&bench.store.take_turns(&given[1..]).await.unwrap()), [1, 2], "the one that runs counts");
+    // One that another Outpost took over has its turn there.
+    bench.store.request_stop(&given[0].server.uid).await.unwrap();
+    let taken = Advance::Owner("other");
+    assert!(bench.store.advance(&given[1].server.uid, 0, &taken).await.unwrap().is_some());
+    assert_eq!(turns(&bench.store.take_turns(&given[1..]).await.unwrap()), [99, 0]);
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::real_hub::{RealHub, free_port};
-use crate::support::{Kind, TestDb, TestOutpost, eventually};
+use crate::support::real_hub::{RealHub, free_port, patiently};
+use crate::support::{Kind, TestDb, TestOutpost};
 
 /// An Outpost on a known port that starts jupyterhub-singleuser as local processes.
 struct Site {
@@ -121,7 +121,7 @@ async fn a_real_hub_starts_polls_and_stops_real_servers() {
     tokio::time::sleep(std::time::Duration::from_secs(5)).await;
     assert!(hub.reachable("alice", "").await && hub.reachable("bob", "lab").await, "{}", hub.log());
     hub.stop_server("bob", "lab").await;
-    eventually("bob's process is gone", || async { (site.records().len() == 1).then_some(()) }).await;
+    patiently("bob's process is gone", || async { (site.records().len() == 1).then_some(()) }).await;
 
     // A server that is killed from outside is noticed by the hub.
     let record = site.records().remove(0);
@@ -129,7 +129,7 @@ async fn a_real_hub_starts_polls_and_stops_real_servers() {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
     hub.wait_until_stopped("alice", "").await;
-    eventually("nothing of it is left", || async { outpost.view_is_empty().then_some(()) }).await;
+    patiently("nothing of it is left", || async { outpost.view_is_empty().then_some(()) }).await;
 
     // Refused, and failing: the person at the browser reads why.
     hub.start_server("carol", "refused", &json!({"misc": {"mem_limit": {"no": "number"}}})).await;
@@ -150,7 +150,7 @@ async fn a_real_hub_starts_polls_and_stops_real_servers() {
     let progress = hub.progress("carol", "dies").await;
     assert!(progress.contains("the disk is full") && progress.contains("exit code 3"), "{progress}");
     hub.wait_until_stopped("carol", "dies").await;
-    eventually("nothing of it is left", || async { outpost.view_is_empty().then_some(()) }).await;
+    patiently("nothing of it is left", || async { outpost.view_is_empty().then_some(()) }).await;
     let ended = outpost.outpost.store.history(1).await.unwrap().remove(0);
     assert_eq!((ended.name.as_str(), ended.exit_code), ("dies", Some(3)));
 
@@ -164,12 +164,12 @@ async fn a_real_hub_starts_polls_and_stops_real_servers() {
         hub.wait_until_ready(user, "").await;
     }
     for user in &users {
-        eventually(&format!("{user} is reachable"), || async { hub.reachable(user, "").await.then_some(()) }).await;
+        patiently(&format!("{user} is reachable"), || async { hub.reachable(user, "").await.then_some(()) }).await;
     }
     for user in &users {
         hub.stop_server(user, "").await;
     }
-    eventually("all are gone", || async { (outpost.view_is_empty() && site.records().is_empty()).then_some(()) }).await;
+    patiently("all are gone", || async { (outpost.view_is_empty() && site.records().is_empty()).then_some(()) }).await;
     let metrics = outpost.outpost.metrics.encode();
     assert!(metrics.contains("hub=\"hub1\",call=\"flavors\",outcome=\"ok\""), "{metrics}");
     assert!(metrics.contains("hub=\"hub1\",call=\"event\",outcome=\"ok\""), "{metrics}");
@@ -213,7 +213,7 @@ async fn a_real_hub_shows_flavors_limits_and_the_queue() {
     // Flavors are pushed, with their use.
     hub.start_server("alice", "gpu", &json!({"flavor": "gpu"})).await;
     hub.wait_until_ready("alice", "gpu").await;
-    eventually("the hub knows what is used", || async { (use_of("gpu").await == json!(1)).then_some(()) }).await;
+    patiently("the hub knows what is used", || async { (use_of("gpu").await == json!(1)).then_some(()) }).await;
     assert_eq!(hub.flavors(&token).await["outpost"]["turn"], json!({"max": 1, "queue": true, "current": 0}));
 
     // A full flavor, and an option that is not allowed: the spawn page says so, however the start was asked for.
@@ -235,7 +235,7 @@ async fn a_real_hub_shows_flavors_limits_and_the_queue() {
     hub.wait_until_ready("alice", "turn").await;
     hub.start_server("bob", "turn", &json!({"flavor": "turn", "start_async": true})).await;
     let (page, ()) = tokio::join!(hub.progress("bob", "turn"), async {
-        eventually("it waits", || async {
+        patiently("it waits", || async {
             (outpost.outpost.view.in_phase(outpost::model::Phase::Queued).len() == 1).then_some(())
         })
         .await;
@@ -244,7 +244,7 @@ async fn a_real_hub_shows_flavors_limits_and_the_queue() {
     });
     assert!(page.contains("the next to start") && page.contains("A place is free"), "{page}");
     hub.wait_until_ready("bob", "turn").await;
-    eventually("it is reachable", || async { hub.reachable("bob", "turn").await.then_some(()) }).await;
+    patiently("it is reachable", || async { hub.reachable("bob", "turn").await.then_some(()) }).await;
 
     // A run time ends (sooner than it was to, since nobody knows how long a start takes): the hub notices.
     hub.start_server("bob", "short", &json!({"flavor": "short"})).await;
@@ -258,10 +258,10 @@ async fn a_real_hub_shows_flavors_limits_and_the_queue() {
     hub.wait_until_stopped("bob", "short").await;
     let ended = outpost.outpost.store.history(20).await.unwrap();
     assert!(ended.iter().any(|ended| ended.name == "short" && ended.outcome == "expired"), "{ended:?}");
-    eventually("the hub knows that all is free", || async { (use_of("short").await == json!(0)).then_some(()) }).await;
+    patiently("the hub knows that all is free", || async { (use_of("short").await == json!(0)).then_some(()) }).await;
 
     hub.stop_server("bob", "turn").await;
     hub.stop_server("alice", "gpu").await;
-    eventually("nothing is left", || async { outpost.view_is_empty().then_some(()) }).await;
+    patiently("nothing is left", || async { outpost.view_is_empty().then_some(()) }).await;
     hub.stop().await;
 }

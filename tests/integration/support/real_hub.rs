@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use super::server::client;
-use super::{eventually, provided, within};
+use super::{provided, within};
 
 const TOKEN: &str = "0123456789abcdef-tests";
 const OUTPOST_TOKEN: &str = "0123456789abcdef-outpost";
@@ -33,6 +33,11 @@ pub fn free_port() -> u16 {
 }
 
 /// A test that fails shows what the hub said last.
+/// Waits until `check` gives something: hubs and Jupyter servers take their time while other tests run.
+pub async fn patiently<T, F: Future<Output = Option<T>>>(what: &str, check: impl FnMut() -> F) -> T {
+    within(PATIENCE, what, check).await
+}
+
 impl Drop for RealHub {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -83,7 +88,7 @@ impl RealHub {
             client: client(),
         };
         let health = format!("{}/hub/health", hub.url);
-        eventually("the hub is up", || async {
+        patiently("the hub is up", || async {
             hub.client.get(&health).send().await.ok().filter(|reply| reply.status() == 200).map(drop)
         })
         .await;
