@@ -394,18 +394,12 @@ impl Store {
                             for group in &one.groups {
                                 sqlx::query(GROUP).bind(uid).bind(&**group).execute(&mut *write).await?;
                             }
-                            ledger
-                                .iter_mut()
-                                .filter(|(scope, _)| one.is_in(scope))
-                                .for_each(|(_, used)| used.add(&server.need));
+                            one.add_to(&mut ledger);
                             turns.push(Turn::Starts { generation, start_date: now, end_date });
                             given += 1;
                             continue;
                         }
-                        ledger
-                            .iter_mut()
-                            .filter(|(scope, _)| one.is_in(scope))
-                            .for_each(|(_, used)| used.add(&server.need));
+                        one.add_to(&mut ledger);
                         reserved.push(one);
                     }
                     let waits = waits_for(quotas, &over, &held_up);
@@ -444,6 +438,11 @@ fn is_hopeless(quotas: &[Quota], need: &Need) -> bool {
 }
 
 impl Waiting {
+    /// It takes a place in all that was counted.
+    fn add_to(&self, ledger: &mut Ledger<'_>) {
+        ledger.iter_mut().filter(|(scope, _)| self.is_in(scope)).for_each(|(_, used)| used.add(&self.server.need));
+    }
+
     fn is_in(&self, scope: &Scope) -> bool {
         let server = &self.server;
         scope.hub.as_ref().is_none_or(|hub| *hub == server.id.hub)
