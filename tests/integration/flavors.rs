@@ -390,17 +390,23 @@ async fn replicas_see_a_change_of_each_other() {
     two.stop().await;
 }
 
-/// (It takes the time after which an Outpost counts as gone.)
-#[tokio::test]
-async fn those_who_wait_are_taken_over_when_their_outpost_is_gone() {
-    let Some(db) = TestDb::new(Kind::Postgres).await else { return };
-    let hub = FakeHub::start().await;
+/// Two that share a database and one place.
+async fn two_with_a_queue(db: &TestDb) -> ([TestOutpost; 2], [TempDir; 2]) {
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let file = dirs[0].path().join("flavors.yaml");
     std::fs::write(&file, "flavors: {gpu: {max: 1, queue: true}}").unwrap();
     let toml = format!("[flavors]\nfile = '{}'\n", file.display());
     let one = TestOutpost::start_in(dirs[0].path(), &db.url, &toml).await;
     let two = TestOutpost::start_in(dirs[1].path(), &db.url, &toml).await;
+    ([one, two], dirs)
+}
+
+/// (It takes the time after which an Outpost counts as gone.)
+#[tokio::test]
+async fn those_who_wait_are_taken_over_when_their_outpost_is_gone() {
+    let Some(db) = TestDb::new(Kind::Postgres).await else { return };
+    let hub = FakeHub::start().await;
+    let ([one, two], _dirs) = two_with_a_queue(&db).await;
     let start = async |outpost: &TestOutpost, name: &str, user| {
         let reply = outpost.post_async(&request(&hub.api(), name, user, Some("gpu"))).await;
         assert_eq!(reply.status.as_u16(), 202, "{reply:?}");
@@ -432,12 +438,7 @@ async fn those_who_wait_are_taken_over_when_their_outpost_is_gone() {
 #[tokio::test]
 async fn a_start_that_was_taken_over_is_started_once() {
     let Some(db) = TestDb::new(Kind::Postgres).await else { return };
-    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let file = dirs[0].path().join("flavors.yaml");
-    std::fs::write(&file, "flavors: {gpu: {max: 1, queue: true}}").unwrap();
-    let toml = format!("[flavors]\nfile = '{}'\n", file.display());
-    let one = TestOutpost::start_in(dirs[0].path(), &db.url, &toml).await;
-    let two = TestOutpost::start_in(dirs[1].path(), &db.url, &toml).await;
+    let ([one, two], _dirs) = two_with_a_queue(&db).await;
     assert_eq!(two.post_async(&request(NO_HUB, "first", 1, Some("gpu"))).await.status.as_u16(), 202);
     assert_eq!(one.post_async(&request(NO_HUB, "second", 2, Some("gpu"))).await.status.as_u16(), 202);
     let second = one.view_entry("second", "abc").uid.clone();
