@@ -103,17 +103,18 @@ impl Outpost {
     /// # Errors
     /// The database does not answer.
     pub async fn compare(self: &Arc<Self>) -> Result<()> {
-        let before = self.view.all();
+        // A row that is inserted from now on may be missing in what is read.
+        let before: Vec<_> = self.view.all().into_iter().filter(|entry| entry.state().stored).collect();
         let rows = self.store.servers().await?;
         let there: HashSet<Uid> = rows.iter().map(|row| row.uid.clone()).collect();
         self.take_in(rows).await?;
         for entry in before {
-            let (stored, phase, since) = {
+            let (phase, since) = {
                 let state = entry.state();
-                (state.stored, state.server.phase, state.server.start_date)
+                (state.server.phase, state.server.start_date)
             };
             // Whoever drives it holds this.
-            if !stored || entry.driving.try_lock().is_err() {
+            if entry.driving.try_lock().is_err() {
                 continue;
             }
             if !there.contains(&entry.uid) {
