@@ -129,7 +129,7 @@ impl Admin<'_> {
     /// Removes one flavor or credit.
     ///
     /// # Errors
-    /// There is none of that name, something else names it, or what is in force is not what is expected.
+    /// There is none of that name, or what is in force is not what is expected.
     pub async fn remove_entry(&self, kind: Kind, name: &str, expected: Expected) -> Result<Changed> {
         let (action, word) = match kind {
             Kind::Flavors => ("flavors.remove", "flavor"),

@@ -107,6 +107,8 @@ async fn reload(outpost: &Arc<Outpost>, options: &Options, context: &process::Co
         return Err(format!("{}: is empty, which is taken for a file that is still being written", path.display()));
     }
     let new = Config::load(options.path.as_deref(), &options.environment)?;
+    // Before anything is touched: a mistake that stays is tried again and again.
+    new.flavors.check_files()?;
     let old = outpost.config.load_full();
     let reloaded = differences(&old, &new);
     for key in &reloaded.at_restart {
@@ -174,7 +176,6 @@ async fn apply(
             }
         }
     }
-    config.flavors.check_files()?;
     if *outpost.loaded.borrow() {
         credentials::apply(&outpost.store, config, &options.environment)
             .await

@@ -199,7 +199,6 @@ pub(in crate::http) async fn set(
         (status = 403, description = "The token may only read", body = Problem),
         (status = 404, description = "There is none of that name", body = Problem),
         (status = 412, description = "Another version is in force, or none", body = Problem),
-        (status = 422, description = "Something else names it", body = Problem),
     ))]
 pub(in crate::http) async fn remove(
     writer: Writer,
