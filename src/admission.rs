@@ -28,7 +28,7 @@ use self::overrides::{Facts, Rule, Scales, Weighed};
 pub use self::sentences::{OwnServer, amount, refusal, waiting};
 use crate::error::{Error, Result};
 use crate::model::{Need, Quota};
-use crate::spawner::OptionTable;
+use crate::spawner::{Choice, OptionTable, SiteResources};
 
 /// What requests are weighed against.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,7 @@ pub struct Policy<'a> {
 }
 
 /// One request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Ask<'a> {
     /// The JupyterHub.
     pub hub: &'a str,
@@ -63,7 +63,7 @@ pub struct Ask<'a> {
     /// The backend's options.
     pub table: OptionTable,
     /// The site's own settings of resource options of the backend.
-    pub site: &'a Map<String, Value>,
+    pub site: &'a SiteResources<'a>,
 }
 
 /// A request that may start, if its quotas allow.
@@ -77,8 +77,10 @@ pub struct Admitted {
     pub quotas: Vec<Quota>,
     /// What the server takes up.
     pub need: Need,
-    /// The user's groups that some limit counts.
-    pub groups: Vec<Arc<str>>,
+    /// The user's groups.
+    pub groups: Vec<String>,
+    /// Those of them that some limit counts.
+    pub counted_groups: Vec<Arc<str>>,
     /// What the user is told as progress: options that were dropped.
     pub messages: Vec<String>,
 }
@@ -103,13 +105,14 @@ pub fn decide(policy: &Policy<'_>, ask: &Ask<'_>) -> Result<Admitted> {
     if let Some(sentence) = decision.refusal() {
         return Err(Error::Refused(sentence.clone()));
     }
-    let Decision { chosen, weighed, options, need, .. } = decision;
+    let Decision { groups, chosen, weighed, options, need, .. } = decision;
     Ok(Admitted {
         options,
         flavor: chosen.flavor,
         quotas: chosen.quotas,
         need,
-        groups: chosen.groups,
+        groups,
+        counted_groups: chosen.groups,
         messages: weighed.messages,
     })
 }
@@ -122,7 +125,7 @@ pub fn explain(policy: &Policy<'_>, ask: &Ask<'_>) -> Explanation {
         Some(_) => Some(UNDECIDED.to_owned()),
         None => decision.refusal().cloned(),
     };
-    let Decision { rule, chosen, weighed, options, need, fault } = decision;
+    let Decision { rule, chosen, weighed, options, need, fault, .. } = decision;
     Explanation {
         rule: rule.map(|(number, rule)| Deciding { number, text: rule.to_string() }),
         asked: weighed.asked,
@@ -142,6 +145,9 @@ pub fn explain(policy: &Policy<'_>, ask: &Ask<'_>) -> Explanation {
 #[derive(Default)]
 struct Decision<'a> {
     rule: Option<(usize, &'a Rule)>,
+    groups: Vec<String>,
+    /// Why the backend has nothing for this request.
+    unavailable: Option<String>,
     chosen: Chosen,
     weighed: Weighed,
     options: Map<String, Value>,
@@ -174,19 +180,26 @@ impl<'a> Decision<'a> {
         }
         let given = self.chosen.flavor.as_ref().map(|flavor| flavor.resources.options().clone()).unwrap_or_default();
 
+        self.groups = groups.iter().map(|&group| group.to_owned()).collect();
+        let choice = Choice { hub: ask.hub, user: ask.user, groups: &groups, user_options: ask.user_options };
+        let site = (ask.site)(&choice).unwrap_or_else(|sentence| {
+            self.unavailable = Some(sentence);
+            Map::new()
+        });
+
         self.rule = policy.rules.find(&Facts::new(ask, &groups))?;
-        let scales = Scales { rule: self.rule.map(|(_, rule)| rule), table: ask.table, flavor: &given, site: ask.site };
+        let scales = Scales { rule: self.rule.map(|(_, rule)| rule), table: ask.table, flavor: &given, site: &site };
         self.weighed = overrides::weigh(ask.misc, &scales);
         self.options = given;
         merge::merge(&mut self.options, std::mem::take(&mut self.weighed.options));
         merge::without_nulls(&mut self.options);
-        self.need = Need::of(&self.options, ask.site);
+        self.need = Need::of(&self.options, &site);
         Ok(())
     }
 
     /// The sentence that refuses the start: first what cannot be had at all, then what cannot be overridden.
     fn refusal(&self) -> Option<&String> {
-        self.chosen.refusal.as_ref().or(self.weighed.refusal.as_ref())
+        self.chosen.refusal.as_ref().or(self.unavailable.as_ref()).or(self.weighed.refusal.as_ref())
     }
 }
 

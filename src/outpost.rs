@@ -148,6 +148,9 @@ impl Outpost {
         } else if !*self.loaded.borrow() {
             reasons.push("the servers were not read from the database yet".to_owned());
         }
+        for (name, spawner) in self.spawners.all() {
+            reasons.extend(spawner.trouble().map(|trouble| format!("spawners.{name}: {trouble}")));
+        }
         if self.metrics.configuration_stale.get() != 0 {
             reasons.push("the configuration file has a mistake; the last good one is in force".to_owned());
         }

@@ -16,7 +16,7 @@ pub mod options;
 pub mod process;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -29,6 +29,15 @@ use crate::model::{Exit, Handle, Launch, Uid};
 /// One backend. See the module for the rules.
 #[async_trait]
 pub trait Spawner: Send + Sync {
+    /// Called before anything else once the database is there: the identifier of this installation, which all Outposts on
+    /// the same database share and which a backend that they share marks its objects with. Called again, it changes nothing.
+    fn begin(&self, _installation: &str) {}
+
+    /// What keeps the backend from seeing its servers just now, for administrators.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// Checks the launch and says where the server will be. No side effect.
     ///
     /// # Errors
@@ -73,8 +82,12 @@ pub trait Spawner: Send + Sync {
     /// The options of this backend.
     fn options(&self) -> OptionTable;
 
-    /// The site's own settings of resource options (`mem_limit`, `cpu_limit`), for the limits that a hub may not exceed.
-    fn resources(&self) -> Map<String, Value>;
+    /// The site's own settings of resource options (`mem_limit`, `cpu_limit`) for a request, for the limits that a hub may
+    /// not exceed.
+    ///
+    /// # Errors
+    /// A sentence for the user: what was chosen on the hub cannot be had.
+    fn resources(&self, choice: &Choice<'_>) -> Result<Map<String, Value>, String>;
 
     /// The answer to the hub's start request, as the site configured it: `host:port`, or empty while the address is not
     /// known yet.
@@ -90,6 +103,22 @@ pub trait Spawner: Send + Sync {
     fn reconfigure(&self, settings: &SpawnerSettings) -> Result<(), String>;
 }
 
+/// A request, as far as a site's settings depend on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice<'a> {
+    /// The JupyterHub.
+    pub hub: &'a str,
+    /// Its name of the user.
+    pub user: &'a str,
+    /// The user's groups.
+    pub groups: &'a [&'a str],
+    /// What the user chose on the hub.
+    pub user_options: &'a Map<String, Value>,
+}
+
+/// [`Spawner::resources`] of the backend that a request is for.
+pub type SiteResources<'a> = dyn Fn(&Choice<'_>) -> Result<Map<String, Value>, String> + Send + Sync + 'a;
+
 /// A backend's options, as far as admission has to know them.
 #[derive(Clone, Copy, Debug)]
 pub struct OptionTable {
@@ -104,11 +133,14 @@ pub struct OptionTable {
 
 /// All configured backends by name.
 #[derive(Default)]
-pub struct Registry(RwLock<BTreeMap<String, Arc<dyn Spawner>>>);
+pub struct Registry {
+    spawners: RwLock<BTreeMap<String, Arc<dyn Spawner>>>,
+    installation: OnceLock<String>,
+}
 
 impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.read().unwrap_or_else(PoisonError::into_inner).keys()).finish()
+        f.debug_list().entries(self.spawners.read().unwrap_or_else(PoisonError::into_inner).keys()).finish()
     }
 }
 
@@ -116,19 +148,30 @@ impl Registry {
     /// The backend of this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Arc<dyn Spawner>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.spawners.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Tells all backends, those of later too, which installation they belong to: [`Spawner::begin`].
+    pub fn begin(&self, installation: &str) {
+        let installation = self.installation.get_or_init(|| installation.to_owned());
+        for (_, spawner) in self.all() {
+            spawner.begin(installation);
+        }
     }
 
     /// All backends, by name.
     #[must_use]
     pub fn all(&self) -> Vec<(String, Arc<dyn Spawner>)> {
-        let spawners = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let spawners = self.spawners.read().unwrap_or_else(PoisonError::into_inner);
         spawners.iter().map(|(name, spawner)| (name.clone(), spawner.clone())).collect()
     }
 
     /// Adds a backend. One that is not configured any more stays, since its servers do.
     pub fn insert(&self, name: &str, spawner: Arc<dyn Spawner>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), spawner);
+        if let Some(installation) = self.installation.get() {
+            spawner.begin(installation);
+        }
+        self.spawners.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), spawner);
     }
 }
 
@@ -251,12 +294,14 @@ impl SpawnerSettings {
         }
     }
 
-    /// The site's own settings of resource options.
-    #[must_use]
-    pub fn resources(&self) -> Map<String, Value> {
+    /// The site's own settings of resource options for a request.
+    ///
+    /// # Errors
+    /// A sentence for the user: what was chosen on the hub cannot be had.
+    pub fn resources(&self, _choice: &Choice<'_>) -> Result<Map<String, Value>, String> {
         match self {
-            Self::Process(settings) => settings.resources(),
-            Self::Memory(_) => Map::new(),
+            Self::Process(settings) => Ok(settings.resources()),
+            Self::Memory(_) => Ok(Map::new()),
         }
     }
 

@@ -68,7 +68,7 @@ impl Site {
             authentication: &object(request, "authentication"),
             spawner: &text("backend", "local"),
             table: self.table,
-            site: self.resources.as_object().unwrap(),
+            site: &|_| Ok(self.resources.as_object().unwrap().clone()),
         };
         answer(&policy, &ask)
     }

@@ -43,6 +43,10 @@ pub struct Launch {
     pub environment: Environment,
     /// The options of the hub (`misc`) that admission let through.
     pub options: Map<String, Value>,
+    /// What the user chose on the hub.
+    pub user_options: Map<String, Value>,
+    /// The user's groups.
+    pub groups: Vec<String>,
     /// Present with `internal_ssl`.
     pub certificates: Option<Certificates>,
     /// The hub's authentication state of the user.

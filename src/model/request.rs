@@ -70,6 +70,9 @@ pub struct StoredRequest {
     /// The user's options on the hub.
     #[serde(default)]
     pub user_options: Map<String, Value>,
+    /// The user's groups.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
     /// What the hub told about the user, kept only while the server waits for its turn: its limits may change meanwhile. No
     /// token is in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -166,10 +166,10 @@ impl Outpost {
                 authentication: request.authentication.as_ref().unwrap_or(&Map::new()),
                 spawner: &server.handle.spawner,
                 table: spawner.options(),
-                site: &spawner.resources(),
+                site: &|choice| spawner.resources(choice),
             },
         )?;
-        let limits = Arc::new(Limits { request, quotas: admitted.quotas, groups: admitted.groups });
+        let limits = Arc::new(Limits { request, quotas: admitted.quotas, groups: admitted.counted_groups });
         self.queue.limits().insert(server.uid.clone(), (versions, limits.clone()));
         Ok(Some(limits))
     }

@@ -29,6 +29,7 @@ impl Outpost {
     /// The database does not answer.
     pub async fn load(self: &Arc<Self>) -> Result<()> {
         let seen = self.store.last_seen().await?;
+        self.spawners.begin(&self.store.installation().await?);
         self.store.heartbeat(&self.instance).await?;
         self.auth.update(self.store.passwords().await?);
         for hub in self.store.hubs().await? {
@@ -248,6 +249,8 @@ impl Outpost {
             user_id: server.user_id,
             environment: request.env,
             options: request.options,
+            user_options: request.user_options,
+            groups: request.groups,
             certificates: None,
             auth_state: [].into(),
         };

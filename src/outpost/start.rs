@@ -146,7 +146,7 @@ impl Outpost {
                 authentication: &request.authentication,
                 spawner: name,
                 table: spawner.options(),
-                site: &spawner.resources(),
+                site: &|choice| spawner.resources(choice),
             },
         )?;
         let launch = Launch {
@@ -155,6 +155,8 @@ impl Outpost {
             user_id: request.user_id,
             environment: request.env.clone(),
             options: admitted.options.clone(),
+            user_options: request.user_options.clone(),
+            groups: admitted.groups.clone(),
             certificates: request.certificates.clone(),
             auth_state: auth_state.clone(),
             id: id.clone(),
@@ -167,6 +169,7 @@ impl Outpost {
             env: request.env.clone(),
             options: admitted.options.clone(),
             user_options: request.user_options.clone(),
+            groups: admitted.groups.clone(),
             authentication: None,
             had_certificates: request.certificates.is_some(),
         };
@@ -206,7 +209,7 @@ impl Outpost {
             server: &server,
             request: &stored,
             quotas: &admitted.quotas,
-            groups: &admitted.groups,
+            groups: &admitted.counted_groups,
             queue: queue.as_ref(),
         };
         match self.insert(&hub, &claim).await {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::options::KUBESPAWNER_OPTIONS;
-use super::{Changes, Found, OptionTable, Progress, Spawner, SpawnerSettings, Started, Status};
+use super::{Changes, Choice, Found, OptionTable, Progress, Spawner, SpawnerSettings, Started, Status};
 use crate::error::{Error, Result};
 use crate::model::{Exit, Handle, Launch, Uid};
 
@@ -113,8 +113,8 @@ impl Spawner for Memory {
         OPTIONS
     }
 
-    fn resources(&self) -> Map<String, Value> {
-        Map::new()
+    fn resources(&self, _choice: &Choice<'_>) -> Result<Map<String, Value>, String> {
+        Ok(Map::new())
     }
 
     fn start_response(&self, _launch: &Launch, started: &Started) -> Result<String> {

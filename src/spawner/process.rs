@@ -46,7 +46,7 @@ use self::starting::Slots;
 use self::state::{Record, Seen, Stage};
 pub use self::values::{AccountName, Argv, Bytes, Place, Ports, StartResponse, Text};
 use self::watch::Watched;
-use super::{Changes, Found, OptionTable, Progress, Spawner, SpawnerSettings, Started, Status};
+use super::{Changes, Choice, Found, OptionTable, Progress, Spawner, SpawnerSettings, Started, Status};
 use crate::error::{Error, Result};
 use crate::model::{Exit, Handle, Launch, Uid};
 
@@ -316,8 +316,8 @@ impl Spawner for Process {
         OPTIONS
     }
 
-    fn resources(&self) -> Map<String, Value> {
-        self.settings.load().resources()
+    fn resources(&self, _choice: &Choice<'_>) -> Result<Map<String, Value>, String> {
+        Ok(self.settings.load().resources())
     }
 
     fn start_response(&self, launch: &Launch, started: &Started) -> Result<String> {

@@ -33,7 +33,7 @@ pub fn measure() {
         authentication: authentication.as_object().unwrap(),
         spawner: "local",
         table: process::OPTIONS,
-        site: &site,
+        site: &|_| Ok(site.clone()),
     };
     assert!(decide(&policy, &ask).unwrap().flavor.is_some());
     let rounds = (0..ROUNDS).map(|_| {

@@ -17,6 +17,8 @@ fn launch() -> Launch {
         user_id: 1,
         environment: Environment::default(),
         options: Map::new(),
+        user_options: Map::new(),
+        groups: Vec::new(),
         certificates: None,
         auth_state: [].into(),
     }

@@ -183,6 +183,8 @@ pub fn launch_of(user: &str) -> Launch {
         user_id: 7,
         environment: Environment::default(),
         options: Map::new(),
+        user_options: Map::new(),
+        groups: Vec::new(),
         certificates: None,
         auth_state: [].into(),
     }

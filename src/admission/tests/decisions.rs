@@ -101,7 +101,7 @@ fn limits_are_counted_in_their_order() {
     let expected =
         expected.map(|(scope, counted, limit, source)| Quota { scope, counted, limit, source: source.into() });
     assert_eq!(admitted.quotas, expected);
-    assert_eq!(admitted.groups, ["students-1".into(), "students-2".into()]);
+    assert_eq!(admitted.counted_groups, ["students-1".into(), "students-2".into()]);
     assert_eq!(admitted.need, Need { cpu_millis: 2000, memory_bytes: 4 << 30, gpus: 0 });
     let flavor = admitted.flavor.unwrap();
     assert_eq!(flavor.runtime, Some(std::time::Duration::from_hours(8)));
