@@ -109,6 +109,12 @@ impl Auth {
         self.known.store(Some(Arc::new(Known { hubs: hubs.collect(), ..Known::default() })));
     }
 
+    /// Whether a hub has a password; one that was removed has none. `true` as long as that was never read.
+    #[must_use]
+    pub fn knows(&self, hub: &str) -> bool {
+        self.known.load().as_ref().is_none_or(|known| known.hubs.contains_key(hub))
+    }
+
     /// Who sends this `Authorization` header.
     ///
     /// # Errors

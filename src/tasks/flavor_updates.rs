@@ -112,6 +112,10 @@ async fn send(outpost: &Arc<Outpost>, name: &str) {
             called = hub.update_flavors(&callbacks, &flavors) => called,
         };
         if called == Called::Failed {
+            if !outpost.auth.knows(name) {
+                outpost.flavor_updates.lock().remove(name);
+                return;
+            }
             // The hub may be restarting: it has to know in the end.
             let again = outpost.flavor_updates.lock().get(name).map(|target| target.again.clone()).unwrap_or_default();
             tokio::select! {

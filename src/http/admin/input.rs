@@ -67,7 +67,9 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
         let Text { text, yaml: false } = request.extract_with_state(outpost).await? else {
             return Err(not_supported());
         };
-        serde_json::from_str(&text).map(Self).map_err(|error| Problem::invalid(format!("The body: {error}.")))
+        // Who has nothing to say need not write braces.
+        let text = if text.is_empty() { "{}" } else { &text };
+        serde_json::from_str(text).map(Self).map_err(|error| Problem::invalid(format!("The body: {error}.")))
     }
 }
 
