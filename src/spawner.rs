@@ -63,6 +63,15 @@ pub trait Spawner: Send + Sync {
     /// It could not be ended or that is not known; to be tried again.
     async fn stop(&self, uid: &Uid, handle: &Handle) -> Result<()>;
 
+    /// Its end is noted, and it counts for nothing any more: what would begin again by itself ends for good. What it wrote is
+    /// there until `stop`, where the backend can keep it. May be called again.
+    ///
+    /// # Errors
+    /// That could not be done; to be tried again.
+    async fn ended(&self, _uid: &Uid, _handle: &Handle) -> Result<()> {
+        Ok(())
+    }
+
     /// The last `lines` lines that the server wrote, oldest first. Works until `stop` returns.
     ///
     /// # Errors

@@ -280,6 +280,19 @@ impl Outpost {
         );
         self.persist(entry, "ended", || Advance::Ended(&exit)).await;
         self.report_end(entry, exit).await;
+        self.settle(entry).await;
+    }
+
+    /// Sees to it that a server whose end is noted does not begin again.
+    pub async fn settle(&self, entry: &Entry) {
+        let server = entry.state().server.clone();
+        if server.phase != Phase::Ended || !self.drives(entry) {
+            return;
+        }
+        let Some(spawner) = self.spawners.get(&server.handle.spawner) else { return };
+        if let Err(error) = spawner.ended(&entry.uid, &server.handle).await {
+            tracing::warn!(server.uid = %entry.uid, error = %error, cause = error.cause(), "a server that ended may begin again; trying again");
+        }
     }
 
     /// Tells the hub that a server ended by itself. One that never listened fails the spawn that still waits for it.

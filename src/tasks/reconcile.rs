@@ -15,8 +15,10 @@ pub async fn run_once(outpost: Arc<Outpost>) -> Result<()> {
     outpost.compare().await?;
     for entry in outpost.view.all() {
         let phase = entry.state().server.phase;
-        if phase == Phase::Running {
-            outpost.look_at(&entry).await;
+        match phase {
+            Phase::Running => outpost.look_at(&entry).await,
+            Phase::Ended => outpost.settle(&entry).await,
+            Phase::Queued | Phase::Starting | Phase::Stopping => {}
         }
     }
     for (name, spawner) in outpost.spawners.all() {
