@@ -14,6 +14,7 @@
 pub mod memory;
 pub mod options;
 pub mod process;
+pub mod singleuser;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
