@@ -84,7 +84,11 @@ pub fn namespace(blueprint: &Blueprint<'_>) -> Option<Namespace> {
     options.enable_user_namespaces.then(|| Namespace {
         metadata: ObjectMeta {
             name: Some(blueprint.place.namespace.clone()),
-            labels: Some(metadata::labels(blueprint, &options.user_namespace_labels, metadata::shared_marks(blueprint))),
+            labels: Some(metadata::labels(
+                blueprint,
+                &options.user_namespace_labels,
+                metadata::shared_marks(blueprint),
+            )),
             annotations: Some(options.user_namespace_annotations.clone()),
             ..ObjectMeta::default()
         },

@@ -26,14 +26,15 @@ pub fn variables(blueprint: &Blueprint<'_>) -> [(&'static str, Option<String>); 
 /// The volume, which has only the certificates of all that is in the secret, and where it is mounted.
 pub fn volume(blueprint: &Blueprint<'_>) -> Option<(Volume, VolumeMount)> {
     blueprint.launch.certificates.as_ref()?;
-    let item = |(_, file): (&str, &str)| KeyToPath { key: file.to_owned(), path: file.to_owned(), mode: None };
+    let item =
+        |(_, file): (&str, &str)| KeyToPath { key: file.to_owned(), path: file.to_owned(), ..KeyToPath::default() };
     let volume = Volume {
         name: VOLUME.to_owned(),
         secret: Some(SecretVolumeSource {
             secret_name: Some(blueprint.place.secret.clone()),
             default_mode: Some(MODE),
             items: Some(SSL_FILES.map(item).into()),
-            optional: None,
+            ..SecretVolumeSource::default()
         }),
         ..Volume::default()
     };

@@ -52,7 +52,10 @@ pub fn list(blueprint: &Blueprint<'_>) -> Result<Vec<EnvVar>> {
 pub fn secrets(blueprint: &Blueprint<'_>) -> BTreeMap<String, String> {
     let mut variables = layers(blueprint);
     variables.retain(|name, _| is_name(name));
-    variables.into_iter().filter_map(|(name, variable)| Some((name.clone(), secret(blueprint, &name, &variable)?))).collect()
+    variables
+        .into_iter()
+        .filter_map(|(name, variable)| Some((name.clone(), secret(blueprint, &name, &variable)?)))
+        .collect()
 }
 
 /// The text of a variable that belongs in the secret. One that is composed of others stays where Kubernetes composes it; the
@@ -95,7 +98,8 @@ fn layers(blueprint: &Blueprint<'_>) -> BTreeMap<String, Variable> {
         set(name, Some(options.image.clone()));
     }
     let given = [("JUPYTERHUB_ROOT_DIR", &options.notebook_dir), ("JUPYTERHUB_DEFAULT_URL", &options.default_url)];
-    let switches = [("JUPYTERHUB_DEBUG", options.debug), ("JUPYTERHUB_DISABLE_USER_CONFIG", options.disable_user_config)];
+    let switches =
+        [("JUPYTERHUB_DEBUG", options.debug), ("JUPYTERHUB_DISABLE_USER_CONFIG", options.disable_user_config)];
     for (name, text) in given.into_iter().filter(|(_, text)| text.is_some()) {
         set(name, text.clone());
     }
@@ -139,7 +143,8 @@ fn address(ip: &str, port: u16) -> String {
 /// Names, so that each comes after those that it refers to, as far as that is possible, and else by the alphabet: only what
 /// comes before can be referred to.
 fn in_order(variables: &BTreeMap<String, Variable>) -> Vec<&str> {
-    let mut left: Vec<_> = variables.iter().map(|(name, variable)| (name.as_str(), references(name, variable))).collect();
+    let mut left: Vec<_> =
+        variables.iter().map(|(name, variable)| (name.as_str(), references(name, variable))).collect();
     let mut ordered = Vec::with_capacity(left.len());
     let mut there = BTreeSet::new();
     while !left.is_empty() {

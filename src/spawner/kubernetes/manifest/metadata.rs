@@ -17,9 +17,15 @@ type Marks = Vec<(&'static str, String)>;
 pub fn of_pod(blueprint: &Blueprint<'_>) -> ObjectMeta {
     let component = blueprint.options.component_label.clone();
     let mut marks: Marks = COMPONENT.map(|name| (name, component.clone())).into();
-    marks.push((SERVERNAME, names::label_value(&blueprint.launch.id.name)));
+    marks.push((SERVERNAME, names::label_slug(&blueprint.launch.id.name)));
     marks.extend(marks_of_server(blueprint));
-    metadata(blueprint, &blueprint.place.pod, &blueprint.options.extra_labels, marks, &blueprint.options.extra_annotations)
+    metadata(
+        blueprint,
+        &blueprint.place.pod,
+        &blueprint.options.extra_labels,
+        marks,
+        &blueprint.options.extra_annotations,
+    )
 }
 
 /// Those of what goes with the pod: the service and the secret.
@@ -42,14 +48,14 @@ pub fn shared_marks(blueprint: &Blueprint<'_>) -> Marks {
     vec![
         ("app.kubernetes.io/managed-by", "outpost".to_owned()),
         (INSTALLATION, blueprint.identity.installation.to_owned()),
-        (SPAWNER, names::label_value(blueprint.identity.spawner)),
+        (SPAWNER, names::safe_slug(blueprint.identity.spawner)),
     ]
 }
 
 fn marks_of_user(blueprint: &Blueprint<'_>) -> Marks {
     let mut marks = shared_marks(blueprint);
-    marks.push((HUB, names::label_value(&blueprint.launch.id.hub)));
-    marks.push((USERNAME, names::label_value(&blueprint.launch.user)));
+    marks.push((HUB, names::safe_slug(&blueprint.launch.id.hub)));
+    marks.push((USERNAME, names::label_slug(&blueprint.launch.user)));
     marks
 }
 
@@ -62,8 +68,8 @@ fn marks_of_server(blueprint: &Blueprint<'_>) -> Marks {
 /// Labels with values that Kubernetes takes; later ones win: `extra`, the site's `common_labels`, `marks`.
 pub fn labels(blueprint: &Blueprint<'_>, extra: &Labels, marks: Marks) -> Labels {
     let chosen = extra.iter().chain(&blueprint.options.common_labels);
-    let mut labels: Labels = chosen.map(|(name, value)| (name.clone(), names::label_value(value))).collect();
-    labels.extend(marks.into_iter().map(|(name, value)| (name.to_owned(), names::label_value(&value))));
+    let mut labels: Labels = chosen.map(|(name, value)| (name.clone(), label_value(value))).collect();
+    labels.extend(marks.into_iter().map(|(name, value)| (name.to_owned(), label_value(&value))));
     labels
 }
 
@@ -80,4 +86,9 @@ fn metadata(blueprint: &Blueprint<'_>, name: &str, extra: &Labels, marks: Marks,
         annotations: Some(annotations),
         ..ObjectMeta::default()
     }
+}
+
+/// The text itself where it can be the value of a label, else a readable part of it and a hash.
+fn label_value(text: &str) -> String {
+    if names::is_label(text) { text.to_owned() } else { names::label_slug(text) }
 }

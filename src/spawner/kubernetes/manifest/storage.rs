@@ -4,20 +4,13 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpe
 
 use super::{Blueprint, metadata};
 
-/// Where versions of Kubernetes that nobody should have any more look for the class.
-const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
-
 /// The claim, if one is to be there. It is made once and stays: the server is not in it.
 #[must_use]
 pub fn claim(blueprint: &Blueprint<'_>) -> Option<PersistentVolumeClaim> {
     let options = blueprint.options;
     let name = blueprint.place.claim.as_ref()?;
-    let mut metadata = metadata::of_claim(blueprint, name);
-    if let Some(class) = &options.storage_class {
-        metadata.annotations.get_or_insert_default().insert(CLASS_ANNOTATION.to_owned(), class.clone());
-    }
     Some(PersistentVolumeClaim {
-        metadata,
+        metadata: metadata::of_claim(blueprint, name),
         spec: Some(PersistentVolumeClaimSpec {
             access_modes: Some(options.storage_access_modes.clone()),
             resources: Some(VolumeResourceRequirements {
