@@ -1,0 +1,3 @@
+//! The Kubernetes backend.
+
+mod parity;
