@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Namespace, Secret, Service, ServicePort, ServiceSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -80,20 +79,8 @@ pub fn service(blueprint: &Blueprint<'_>) -> Option<Service> {
 /// The namespace, where each user has one. It is shared by all servers of the user and stays.
 #[must_use]
 pub fn namespace(blueprint: &Blueprint<'_>) -> Option<Namespace> {
-    let options = blueprint.options;
-    options.enable_user_namespaces.then(|| Namespace {
-        metadata: ObjectMeta {
-            name: Some(blueprint.place.namespace.clone()),
-            labels: Some(metadata::labels(
-                blueprint,
-                &options.user_namespace_labels,
-                metadata::shared_marks(blueprint),
-            )),
-            annotations: Some(options.user_namespace_annotations.clone()),
-            ..ObjectMeta::default()
-        },
-        ..Namespace::default()
-    })
+    let there = blueprint.options.enable_user_namespaces;
+    there.then(|| Namespace { metadata: metadata::of_namespace(blueprint), ..Namespace::default() })
 }
 
 /// An object in which these keys replace those that are there, or take them away (`null`).

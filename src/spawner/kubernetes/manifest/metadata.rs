@@ -1,79 +1,72 @@
-//! Names, labels and annotations of the objects. What Outpost finds its objects by wins over all that options say.
+//! Names, labels and annotations of the objects. What Outpost finds its objects by, and whose they are, wins over all that
+//! options say.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Blueprint;
-use crate::spawner::kubernetes::names::{self, HUB, INSTALLATION, SERVER, SERVERNAME, SPAWNER, USERNAME};
+use crate::spawner::kubernetes::names::slugs;
+use crate::spawner::kubernetes::names::{SERVER, SERVERNAME, USERNAME, backend_labels, server_labels};
 
 /// The two names of the label that says what part of a hub an object is.
 const COMPONENT: [&str; 2] = ["app.kubernetes.io/component", "component"];
 
-type Labels = BTreeMap<String, String>;
-type Marks = Vec<(&'static str, String)>;
+/// Labels or annotations.
+type Words = BTreeMap<String, String>;
 
 /// The pod's.
 pub fn of_pod(blueprint: &Blueprint<'_>) -> ObjectMeta {
-    let component = blueprint.options.component_label.clone();
-    let mut marks: Marks = COMPONENT.map(|name| (name, component.clone())).into();
-    marks.push((SERVERNAME, names::label_slug(&blueprint.launch.id.name)));
-    marks.extend(marks_of_server(blueprint));
-    metadata(
-        blueprint,
-        &blueprint.place.pod,
-        &blueprint.options.extra_labels,
-        marks,
-        &blueprint.options.extra_annotations,
-    )
+    let options = blueprint.options;
+    let mut own = own_labels(blueprint);
+    own.extend(COMPONENT.map(|name| (name.to_owned(), options.component_label.clone())));
+    own.insert(SERVERNAME.to_owned(), slugs::label(&blueprint.launch.id.name));
+    metadata(blueprint, &blueprint.place.pod, &options.extra_labels, own, &options.extra_annotations)
 }
 
 /// Those of what goes with the pod: the service and the secret.
 pub fn of_part(blueprint: &Blueprint<'_>, name: &str) -> ObjectMeta {
     let options = blueprint.options;
-    metadata(blueprint, name, &options.extra_labels, marks_of_server(blueprint), &options.extra_annotations)
+    metadata(blueprint, name, &options.extra_labels, own_labels(blueprint), &options.extra_annotations)
 }
 
 /// Those of a claim, which outlives servers.
 pub fn of_claim(blueprint: &Blueprint<'_>, name: &str) -> ObjectMeta {
     let options = blueprint.options;
-    let [long, short] = COMPONENT;
-    let mut marks = vec![(long, options.component_label.clone()), (short, "singleuser-storage".to_owned())];
-    marks.extend(marks_of_user(blueprint));
-    metadata(blueprint, name, &options.storage_extra_labels, marks, &options.storage_extra_annotations)
+    let mut own = own_labels(blueprint);
+    own.remove(SERVER);
+    // Both as `KubeSpawner` has them.
+    let components = [options.component_label.clone(), "singleuser-storage".to_owned()];
+    own.extend(COMPONENT.map(str::to_owned).into_iter().zip(components));
+    metadata(blueprint, name, &options.storage_extra_labels, own, &options.storage_extra_annotations)
 }
 
-/// Labels of what several hubs' servers may share.
-pub fn shared_marks(blueprint: &Blueprint<'_>) -> Marks {
-    vec![
-        ("app.kubernetes.io/managed-by", "outpost".to_owned()),
-        (INSTALLATION, blueprint.identity.installation.to_owned()),
-        (SPAWNER, names::safe_slug(blueprint.identity.spawner)),
-    ]
+/// Those of a namespace, which the servers of one user share.
+pub fn of_namespace(blueprint: &Blueprint<'_>) -> ObjectMeta {
+    let options = blueprint.options;
+    ObjectMeta {
+        name: Some(blueprint.place.namespace.clone()),
+        labels: Some(labels([&options.user_namespace_labels], backend_labels(blueprint.identity))),
+        annotations: Some(options.user_namespace_annotations.clone()),
+        ..ObjectMeta::default()
+    }
 }
 
-fn marks_of_user(blueprint: &Blueprint<'_>) -> Marks {
-    let mut marks = shared_marks(blueprint);
-    marks.push((HUB, names::safe_slug(&blueprint.launch.id.hub)));
-    marks.push((USERNAME, names::label_slug(&blueprint.launch.user)));
-    marks
+/// What no option changes.
+fn own_labels(blueprint: &Blueprint<'_>) -> Words {
+    let launch = blueprint.launch;
+    let mut own = server_labels(blueprint.identity, &launch.id.hub, &launch.uid);
+    own.insert(USERNAME.to_owned(), slugs::label(&launch.user));
+    own
 }
 
-fn marks_of_server(blueprint: &Blueprint<'_>) -> Marks {
-    let mut marks = marks_of_user(blueprint);
-    marks.push((SERVER, blueprint.launch.uid.to_string()));
-    marks
+/// Labels with values that Kubernetes takes. Later ones win, our own over all.
+fn labels<'a>(chosen: impl IntoIterator<Item = &'a Words>, own: Words) -> Words {
+    let all = chosen.into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())).chain(own);
+    all.map(|(name, value)| (name, if slugs::is_label_value(&value) { value } else { slugs::label(&value) })).collect()
 }
 
-/// Labels with values that Kubernetes takes; later ones win: `extra`, the site's `common_labels`, `marks`.
-pub fn labels(blueprint: &Blueprint<'_>, extra: &Labels, marks: Marks) -> Labels {
-    let chosen = extra.iter().chain(&blueprint.options.common_labels);
-    let mut labels: Labels = chosen.map(|(name, value)| (name.clone(), label_value(value))).collect();
-    labels.extend(marks.into_iter().map(|(name, value)| (name.to_owned(), label_value(&value))));
-    labels
-}
-
-fn metadata(blueprint: &Blueprint<'_>, name: &str, extra: &Labels, marks: Marks, annotations: &Labels) -> ObjectMeta {
+fn metadata(blueprint: &Blueprint<'_>, name: &str, extra: &Words, own: Words, annotations: &Words) -> ObjectMeta {
     let mut annotations = annotations.clone();
     annotations.insert(USERNAME.to_owned(), blueprint.launch.user.to_string());
     if !blueprint.launch.id.name.is_empty() {
@@ -82,13 +75,8 @@ fn metadata(blueprint: &Blueprint<'_>, name: &str, extra: &Labels, marks: Marks,
     ObjectMeta {
         name: Some(name.to_owned()),
         namespace: Some(blueprint.place.namespace.clone()),
-        labels: Some(labels(blueprint, extra, marks)),
+        labels: Some(labels([extra, &blueprint.options.common_labels], own)),
         annotations: Some(annotations),
         ..ObjectMeta::default()
     }
-}
-
-/// The text itself where it can be the value of a label, else a readable part of it and a hash.
-fn label_value(text: &str) -> String {
-    if names::is_label(text) { text.to_owned() } else { names::label_slug(text) }
 }
