@@ -198,10 +198,11 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
-    /// Names of objects, as texts or as objects with a `name`.
+    /// Names of objects, as texts or as objects with a `name`, or one name alone.
     pub fn references(&self, key: &'static str) -> Read<Vec<LocalObjectReference>> {
         self.as_what(key, "a list of names", |value| {
-            in_order(value)?
+            let names = if value.is_string() { vec![value] } else { in_order(value)? };
+            names
                 .into_iter()
                 .map(|value| {
                     let name = value.as_str().or_else(|| value.get("name")?.as_str())?;
