@@ -4,9 +4,13 @@
 //! be, as typed values, and the place that is kept to find and remove them.
 
 pub mod manifest;
+pub mod merge;
 pub mod names;
+pub mod objects;
 pub mod options;
+pub mod patch;
 pub mod plan;
+pub mod profiles;
 pub mod sample;
 pub mod settings;
 

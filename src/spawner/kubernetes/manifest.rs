@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod, PodSpec, Secret, Service,
-    ServicePort, ServiceSpec, VolumeResourceRequirements,
+    Container, ContainerPort, Namespace, PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod, PodSpec, Secret,
+    Service, ServicePort, ServiceSpec, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -106,6 +106,17 @@ pub fn claim(blueprint: &Blueprint<'_>) -> Option<PersistentVolumeClaim> {
         }),
         ..PersistentVolumeClaim::default()
     })
+}
+
+/// The user's namespace, where each has one.
+#[must_use]
+pub fn namespace(blueprint: &Blueprint<'_>) -> Option<Namespace> {
+    let metadata = ObjectMeta {
+        name: Some(blueprint.place.namespace.clone()),
+        labels: Some(blueprint.options.user_namespace_labels.clone()),
+        ..ObjectMeta::default()
+    };
+    blueprint.options.enable_user_namespaces.then(|| Namespace { metadata, ..Namespace::default() })
 }
 
 fn metadata(blueprint: &Blueprint<'_>, name: &str) -> ObjectMeta {
