@@ -12,6 +12,7 @@ pub mod manifest;
 pub mod names;
 pub mod options;
 pub mod plan;
+pub mod sample;
 pub mod settings;
 mod starting;
 mod stopping;
