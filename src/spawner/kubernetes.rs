@@ -118,12 +118,8 @@ impl Kubernetes {
         &self.cluster
     }
 
-    fn installation(&self) -> Option<&str> {
-        self.installation.get().map(String::as_str)
-    }
-
     fn identity(&self) -> Result<Identity<'_>> {
-        let installation = self.installation().ok_or_else(|| Error::internal("the database is not there yet"))?;
+        let installation = self.installation.get().ok_or_else(|| Error::internal("the database is not there yet"))?;
         Ok(Identity { installation, spawner: &self.name })
     }
 
@@ -136,7 +132,8 @@ impl Kubernetes {
     fn watch(&self, namespace: &str) {
         let settings = self.settings.load();
         let scope = if settings.all_namespaces().is_none() { "" } else { namespace };
-        let Some(installation) = self.installation() else { return };
+        let Ok(identity) = self.identity() else { return };
+        let labels = names::backend_labels(&identity);
         if !self.watched.lock().unwrap_or_else(PoisonError::into_inner).insert(scope.to_owned()) {
             return;
         }
@@ -144,12 +141,7 @@ impl Kubernetes {
             cluster: self.cluster.clone(),
             view: self.view.clone(),
             scope: scope.to_owned(),
-            selector: format!(
-                "{}={installation},{}={}",
-                names::INSTALLATION,
-                names::SPAWNER,
-                names::safe_slug(&self.name)
-            ),
+            selector: labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(","),
             // A watch that is silent for longer is no sign of life.
             period: (settings.stale_after / 3).clamp(Duration::from_secs(1), Duration::from_secs(240)),
             spawner: self.name.clone(),
@@ -195,11 +187,8 @@ fn limits(settings: &Settings) -> Limits {
 
 /// Checks settings, and fills in the namespace that the credentials belong to.
 fn settled(mut settings: Settings, cluster: &Cluster) -> Result<Settings, String> {
+    cluster.namespace().clone_into(&mut settings.own_namespace);
     settings.check()?;
-    let namespace = settings.options.entry("namespace").or_insert(Value::Null);
-    if namespace.is_null() {
-        *namespace = cluster.namespace().into();
-    }
     Ok(settings)
 }
 
@@ -303,7 +292,7 @@ impl Spawner for Kubernetes {
             tracing::warn!(spawner.name = self.name, "the limits of requests take effect when Outpost is restarted");
         }
         self.settings.store(Arc::new(settled(settings.clone(), &self.cluster)?));
-        if let Some(installation) = self.installation() {
+        if let Some(installation) = self.installation.get() {
             self.begin(installation);
         }
         Ok(())
