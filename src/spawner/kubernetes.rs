@@ -7,6 +7,7 @@ pub mod manifest;
 pub mod names;
 pub mod options;
 pub mod plan;
+pub mod sample;
 pub mod settings;
 
 pub use self::options::OPTIONS;
