@@ -9,6 +9,7 @@ mod ground;
 mod hub;
 mod kills;
 mod neighbours;
+mod parity;
 mod rights;
 mod watching;
 
