@@ -144,12 +144,7 @@ impl Kubernetes {
             cluster: self.cluster.clone(),
             view: self.view.clone(),
             scope: scope.to_owned(),
-            selector: format!(
-                "{}={installation},{}={}",
-                names::INSTALLATION,
-                names::SPAWNER,
-                names::safe_slug(&self.name)
-            ),
+            selector: selector(&Identity { installation, spawner: &self.name }),
             // A watch that is silent for longer is no sign of life.
             period: (settings.stale_after / 3).clamp(Duration::from_secs(1), Duration::from_secs(240)),
             spawner: self.name.clone(),
@@ -187,6 +182,12 @@ impl Kubernetes {
             Err(error) => Err(Error::internal(error)),
         }
     }
+}
+
+/// What selects the objects of a backend.
+fn selector(identity: &Identity<'_>) -> String {
+    let labels = names::backend_labels(identity);
+    labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
 }
 
 fn limits(settings: &Settings) -> Limits {
