@@ -133,7 +133,6 @@ impl Kubernetes {
         let settings = self.settings.load();
         let scope = if settings.all_namespaces().is_none() { "" } else { namespace };
         let Ok(identity) = self.identity() else { return };
-        let labels = names::backend_labels(&identity);
         if !self.watched.lock().unwrap_or_else(PoisonError::into_inner).insert(scope.to_owned()) {
             return;
         }
@@ -141,7 +140,7 @@ impl Kubernetes {
             cluster: self.cluster.clone(),
             view: self.view.clone(),
             scope: scope.to_owned(),
-            selector: labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(","),
+            selector: selector(&identity),
             // A watch that is silent for longer is no sign of life.
             period: (settings.stale_after / 3).clamp(Duration::from_secs(1), Duration::from_secs(240)),
             spawner: self.name.clone(),
@@ -179,6 +178,12 @@ impl Kubernetes {
             Err(error) => Err(Error::internal(error)),
         }
     }
+}
+
+/// What selects the objects of a backend.
+fn selector(identity: &Identity<'_>) -> String {
+    let labels = names::backend_labels(identity);
+    labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
 }
 
 fn limits(settings: &Settings) -> Limits {

@@ -28,8 +28,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 6] =
-        [Self::Lost, Self::Unanswered, Self::Garbled, Self::Busy, Self::Broken, Self::Proxied];
+    pub const ALL: [Self; 6] = [Self::Lost, Self::Unanswered, Self::Garbled, Self::Busy, Self::Broken, Self::Proxied];
 }
 
 /// Which requests fail: by their number, from 0, and their name (`create pods`).
@@ -194,24 +193,24 @@ impl FakeKube {
         }
     }
 
+    /// What happened next in a collection, as soon as it has happened.
+    async fn after(&self, collection: &str, version: u64) -> (u64, Value) {
+        loop {
+            let changed = self.0.changed.notified();
+            let next = |(at, of, _): &&(u64, String, Value)| *at > version && of == collection;
+            if let Some((at, _, line)) = self.state().history.iter().find(next) {
+                return (*at, line.clone());
+            }
+            changed.await;
+        }
+    }
+
     fn watch(&self, path: String, query: &str) -> Response<Body> {
         let version = query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion=")).unwrap();
         let from: u64 = version.parse().unwrap();
         let lines = futures_util::stream::unfold((self.clone(), path, from), |(this, path, from)| async move {
-            loop {
-                let changed = this.0.changed.notified();
-                let next = {
-                    let state = this.state();
-                    let after = |(version, of, _): &&(u64, String, Value)| *version > from && *of == path;
-                    state.history.iter().find(after).cloned()
-                };
-                match next {
-                    Some((version, _, line)) => {
-                        return Some((Ok::<_, std::io::Error>(format!("{line}\n")), (this, path, version)));
-                    }
-                    None => changed.await,
-                }
-            }
+            let (version, line) = this.after(&path, from).await;
+            Some((Ok::<_, std::io::Error>(format!("{line}\n")), (this, path, version)))
         });
         Response::new(Body::from_stream(lines))
     }
