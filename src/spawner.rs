@@ -258,10 +258,11 @@ impl Changes {
 /// `[spawners.<name>]`: the settings of one backend, by its `type`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(tag = "type", rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "there is one per configured backend")]
 pub enum SpawnerSettings {
     /// Local processes.
     Process(process::Settings),
+    /// Pods of a cluster.
+    Kubernetes(kubernetes::Settings),
     /// Servers that exist in memory only: for tests and benchmarks.
     Memory(memory::Settings),
 }
@@ -272,6 +273,7 @@ impl SpawnerSettings {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Process(_) => "process",
+            Self::Kubernetes(_) => "kubernetes",
             Self::Memory(_) => "memory",
         }
     }
@@ -283,6 +285,7 @@ impl SpawnerSettings {
     pub fn check(&self) -> Result<(), String> {
         match self {
             Self::Process(settings) => settings.check(),
+            Self::Kubernetes(settings) => settings.check(),
             Self::Memory(_) => Ok(()),
         }
     }
@@ -292,6 +295,7 @@ impl SpawnerSettings {
     pub const fn options(&self) -> OptionTable {
         match self {
             Self::Process(_) => process::OPTIONS,
+            Self::Kubernetes(_) => kubernetes::OPTIONS,
             Self::Memory(_) => memory::OPTIONS,
         }
     }
@@ -300,9 +304,10 @@ impl SpawnerSettings {
     ///
     /// # Errors
     /// A sentence for the user: what was chosen on the hub cannot be had.
-    pub fn resources(&self, _choice: &Choice<'_>) -> Result<Map<String, Value>, String> {
+    pub fn resources(&self, choice: &Choice<'_>) -> Result<Map<String, Value>, String> {
         match self {
             Self::Process(settings) => Ok(settings.resources()),
+            Self::Kubernetes(settings) => settings.resources(choice),
             Self::Memory(_) => Ok(Map::new()),
         }
     }
