@@ -3,6 +3,7 @@
 mod budget;
 mod conflicts;
 mod failures;
+mod faults;
 mod fields;
 mod garbage;
 mod ground;

@@ -1,5 +1,6 @@
 //! How a server is removed: gently, by force at the deadline, and nothing that is not this server's.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
@@ -32,6 +33,7 @@ impl Kubernetes {
             backend: self,
             uid,
             place: &place,
+            labels: names::backend_labels(&self.identity()?),
             following: self.view.follow(uid, &place.namespace, &place.pod),
             deadline: Instant::now() + settings.stop_timeout,
         };
@@ -55,6 +57,7 @@ struct Stop<'a> {
     backend: &'a Kubernetes,
     uid: &'a Uid,
     place: &'a Place,
+    labels: BTreeMap<String, String>,
     following: Following,
     deadline: Instant,
 }
@@ -72,10 +75,9 @@ impl Stop<'_> {
 
     /// Whether an object carries this server's labels.
     fn is_ours(&self, object: &Known) -> bool {
-        let label =
-            |name: &str| object.metadata.labels.as_ref().and_then(|labels| labels.get(name).map(String::as_str));
-        label(names::INSTALLATION).is_some_and(|installation| Some(installation) == self.backend.installation())
-            && label(names::SERVER) == Some(self.uid.as_str())
+        let label = |name: &str| object.metadata.labels.as_ref().and_then(|labels| labels.get(name));
+        let of_backend = self.labels.iter().all(|(name, value)| label(name) == Some(value));
+        of_backend && label(names::SERVER).is_some_and(|server| server == self.uid.as_str())
     }
 
     /// The cluster's identifier of an object of this server.

@@ -276,6 +276,22 @@ pub fn plain(value: &Value) -> Option<String> {
     }
 }
 
+/// Variables of a hub: plain values only, since what they could refer to is the site's. `null` takes one away.
+///
+/// # Errors
+/// What was expected.
+pub fn plain_variables(variables: &Map<String, Value>) -> Read<BTreeMap<String, Option<String>>> {
+    let expected = "an object of variables whose values are texts, numbers, booleans or null";
+    variables
+        .iter()
+        .map(|(name, value)| {
+            let value = if value.is_null() { Some(None) } else { plain(value).map(Some) };
+            let value = value.filter(|_| !name.is_empty() && !name.contains(['=', '\0']));
+            Ok((name.clone(), value.ok_or_else(|| Mistake { key: "environment", expected: expected.to_owned() })?))
+        })
+        .collect()
+}
+
 /// The elements of a list, or the values of a table in the order of their keys.
 pub fn in_order(value: &Value) -> Option<Vec<&Value>> {
     match value {
