@@ -277,7 +277,7 @@ impl Spawner for Kubernetes {
     }
 
     fn resources(&self, choice: &Choice<'_>) -> Result<Map<String, Value>, String> {
-        SpawnerSettings::Kubernetes((*self.settings.load_full()).clone()).resources(choice)
+        self.settings.load().resources(choice)
     }
 
     fn start_response(&self, launch: &Launch, started: &Started) -> Result<String> {

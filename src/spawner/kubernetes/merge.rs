@@ -87,7 +87,9 @@ fn combine(settings: &Settings, overrides: &[Override<'_>], launch: &Launch) -> 
         expand(&mut chosen, &names.words).map_err(refused)?;
         merge(&mut site, chosen);
     }
-    hub.counted.shift_remove("tolerations").map(|more| join(&mut site, "tolerations", &more));
+    if let Some(more) = hub.counted.shift_remove("tolerations") {
+        join(&mut site, "tolerations", &more);
+    }
     merge(&mut site, hub.counted);
     site.values_mut().filter_map(Value::as_object_mut).for_each(without_nulls);
 
