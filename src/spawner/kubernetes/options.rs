@@ -298,7 +298,7 @@ impl Options {
             extra_pod_config: read.part::<k8s_openapi::api::core::v1::PodSpec>("extra_pod_config")?,
             extra_container_config: read.part::<Container>("extra_container_config")?,
             lifecycle_hooks: read.object("lifecycle_hooks")?,
-            node_selector: read.labels("node_selector")?,
+            node_selector: read.exact_labels("node_selector")?,
             tolerations: read.list("tolerations")?,
             node_affinity_preferred: read.list("node_affinity_preferred")?,
             node_affinity_required: read.list("node_affinity_required")?,

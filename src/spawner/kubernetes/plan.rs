@@ -141,7 +141,7 @@ fn place_of(settings: &Settings, launch: &Launch, options: &Options, names: &Nam
     Ok(Place {
         namespace: names.namespace.clone(),
         pod: names.pod.clone(),
-        service: options.services_enabled,
+        service: by_service,
         secret: names.secret.clone(),
         claim: options.storage_pvc_ensure.then(|| names.claim.clone()),
         port: options.port,
