@@ -13,7 +13,7 @@ mod usage;
 pub use actor::Actor;
 pub use launch::{AuthState, Certificates, Handle, Launch, Template, TemplateContext, path_segment};
 pub use printable::{printable, printable_json};
-pub use quantity::quantity;
+pub use quantity::{kubernetes_quantity, quantity};
 pub use quota::{Counted, Need, OfFlavor, Quota, Scope};
 pub use request::{Environment, StartRequest, StoredRequest, check_authentication};
 pub use resources::{PLACEMENT, RESOURCES, Resources, check_resource};
