@@ -11,6 +11,7 @@
 //! - [`stop`](Spawner::stop) leaves nothing behind. What is absent already is stopped: `Ok`. It may be called again.
 //! - No method waits for a hub.
 
+pub mod kubernetes;
 pub mod memory;
 pub mod options;
 pub mod process;

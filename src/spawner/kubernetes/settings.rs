@@ -1,0 +1,203 @@
+//! `[spawners.<name>]` with `type = "kubernetes"`: KubeSpawner's options under their names, and our own keys.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+use serde_json::{Map, Value};
+
+use super::options::{self, Options};
+use crate::model::{Names, Template};
+
+/// `type = "kubernetes"`: how servers are started as pods.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
+pub struct Settings {
+    /// KubeSpawner's options, those that are not written with their defaults.
+    #[serde(skip)]
+    pub options: Map<String, Value>,
+    /// The file that says how the cluster is reached; default: as `kubectl` finds it, or the pod's own service account.
+    pub kubeconfig: Option<PathBuf>,
+    /// The context in that file; default: its current one.
+    pub context: Option<String>,
+    /// Namespaces that servers may be in besides that of the option `namespace`.
+    pub namespaces: Vec<String>,
+    /// The most requests to the API server a second.
+    pub api_rate: u32,
+    /// The most requests to the API server at once, after a pause.
+    pub api_burst: u32,
+    /// How long one request to the API server may take.
+    #[serde(deserialize_with = "seconds", alias = "k8s_api_request_timeout")]
+    pub api_timeout: Duration,
+    /// How long a stop may take, before the pod is removed by force.
+    #[serde(deserialize_with = "seconds")]
+    pub stop_timeout: Duration,
+    /// How long what is known about pods counts without a sign of life of the API server.
+    #[serde(deserialize_with = "seconds")]
+    pub stale_after: Duration,
+    /// How long a start goes on after each kind of failure.
+    pub fail_after: FailAfter,
+    /// Whether nodes are added when pods wait for them: then what cannot be scheduled is waited for.
+    pub autoscaler: bool,
+    /// What happens before the start of a pod that fits on no node.
+    pub capacity_check: CapacityCheck,
+    /// After which time without a server a volume claim is deleted.
+    #[serde(deserialize_with = "optional_seconds")]
+    pub storage_retention: Option<Duration>,
+    /// The hub's variables whose values are kept in a secret, by their names.
+    pub secret_environment: Names,
+    /// What the hub is told: `host:port`, or nothing while that is not known.
+    pub start_response: StartResponse,
+}
+
+/// How long a start goes on after a failure of each kind, since some pass.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct FailAfter {
+    /// The image cannot be pulled.
+    #[serde(deserialize_with = "seconds")]
+    pub image_pull: Duration,
+    /// The name of the image is none.
+    #[serde(deserialize_with = "seconds")]
+    pub image_name: Duration,
+    /// Something that a container needs is missing or wrong: a secret, a configuration map, a user.
+    #[serde(deserialize_with = "seconds")]
+    pub config_error: Duration,
+    /// A container ends again and again.
+    #[serde(deserialize_with = "seconds")]
+    pub crash_loop: Duration,
+    /// The server took more memory than it may have.
+    #[serde(deserialize_with = "seconds")]
+    pub out_of_memory: Duration,
+    /// A container that prepares the server failed.
+    #[serde(deserialize_with = "seconds")]
+    pub init_container: Duration,
+    /// The node put the pod out.
+    #[serde(deserialize_with = "seconds")]
+    pub evicted: Duration,
+    /// No node can take the pod.
+    #[serde(deserialize_with = "seconds")]
+    pub unschedulable: Duration,
+    /// A volume cannot be attached or mounted.
+    #[serde(deserialize_with = "seconds")]
+    pub volume: Duration,
+}
+
+impl Default for FailAfter {
+    fn default() -> Self {
+        Self {
+            image_pull: Duration::from_secs(60),
+            image_name: Duration::ZERO,
+            config_error: Duration::from_secs(15),
+            crash_loop: Duration::ZERO,
+            out_of_memory: Duration::ZERO,
+            init_container: Duration::ZERO,
+            evicted: Duration::ZERO,
+            unschedulable: Duration::from_secs(10),
+            volume: Duration::from_secs(120),
+        }
+    }
+}
+
+/// What happens before the start of a pod that fits on no node as they are.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum CapacityCheck {
+    /// Nobody looks.
+    #[default]
+    Off,
+    /// The user is told, and the pod is created.
+    Warn,
+    /// The start is refused.
+    Fail,
+}
+
+/// The answer to a start: a template of `host`, `port`, `name`, `hub` and `user`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StartResponse(pub Template);
+
+impl StartResponse {
+    /// Reads the template.
+    ///
+    /// # Errors
+    /// A sentence that names the unknown field or the open brace.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        Template::parse(text, &["host", "port", "name", "hub", "user"]).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for StartResponse {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let sound = "a default is sound";
+        Self {
+            options: options::defaults(),
+            kubeconfig: None,
+            context: None,
+            namespaces: Vec::new(),
+            api_rate: 50,
+            api_burst: 100,
+            api_timeout: Duration::from_secs(10),
+            stop_timeout: Duration::from_secs(60),
+            stale_after: Duration::from_secs(60),
+            fail_after: FailAfter::default(),
+            autoscaler: false,
+            capacity_check: CapacityCheck::Off,
+            storage_retention: None,
+            secret_environment: Names::parse([
+                "*TOKEN*",
+                "*SECRET*",
+                "*PASSWORD*",
+                "*PASSWD*",
+                "*CREDENTIAL*",
+                "*_KEY",
+            ])
+            .expect(sound),
+            start_response: StartResponse::parse("{host}:{port}").expect(sound),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Settings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = Map::<String, Value>::deserialize(deserializer)?;
+        let (options, own): (Map<_, _>, Map<_, _>) = written.into_iter().partition(|(key, _)| options::is_option(key));
+        let mut settings = Self::deserialize(Value::Object(own)).map_err(D::Error::custom)?;
+        settings.options.extend(options);
+        Ok(settings)
+    }
+}
+
+impl Settings {
+    /// Checks what no single key can know.
+    ///
+    /// # Errors
+    /// A sentence that begins with the key.
+    pub fn check(&self) -> Result<(), String> {
+        Options::read(&self.options).map(drop).map_err(|mistake| mistake.to_string())
+    }
+
+    /// The namespaces that servers can be in. `None`: any, since each user has one.
+    #[must_use]
+    pub fn all_namespaces(&self) -> Option<BTreeSet<String>> {
+        let own = self.options.get("namespace").and_then(Value::as_str).unwrap_or("default");
+        Some(self.namespaces.iter().cloned().chain([own.to_owned()]).collect())
+    }
+}
+
+/// A period: a text with a unit (`"60s"`), or a number of seconds as in KubeSpawner.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    options::period(&value).ok_or_else(|| D::Error::custom("expected a period like \"60s\" or a number of seconds"))
+}
+
+fn optional_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    seconds(deserializer).map(Some)
+}
