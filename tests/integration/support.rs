@@ -3,6 +3,8 @@
 pub mod daemon;
 pub mod database;
 pub mod fake_hub;
+pub mod kube;
+pub mod program;
 pub mod real_hub;
 pub mod server;
 

@@ -1,0 +1,3 @@
+//! The Kubernetes backend against a real API server.
+
+mod ground;
