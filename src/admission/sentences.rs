@@ -99,8 +99,6 @@ fn quoted(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rstest::rstest;
-
     use super::*;
     use crate::model::Scope;
 
