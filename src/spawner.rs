@@ -261,6 +261,8 @@ impl Changes {
 pub enum SpawnerSettings {
     /// Local processes.
     Process(process::Settings),
+    /// Pods of a cluster.
+    Kubernetes(kubernetes::Settings),
     /// Servers that exist in memory only: for tests and benchmarks.
     Memory(memory::Settings),
 }
@@ -271,6 +273,7 @@ impl SpawnerSettings {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Process(_) => "process",
+            Self::Kubernetes(_) => "kubernetes",
             Self::Memory(_) => "memory",
         }
     }
@@ -282,6 +285,7 @@ impl SpawnerSettings {
     pub fn check(&self) -> Result<(), String> {
         match self {
             Self::Process(settings) => settings.check(),
+            Self::Kubernetes(settings) => settings.check(),
             Self::Memory(_) => Ok(()),
         }
     }
@@ -291,6 +295,7 @@ impl SpawnerSettings {
     pub const fn options(&self) -> OptionTable {
         match self {
             Self::Process(_) => process::OPTIONS,
+            Self::Kubernetes(_) => kubernetes::OPTIONS,
             Self::Memory(_) => memory::OPTIONS,
         }
     }
@@ -302,6 +307,7 @@ impl SpawnerSettings {
     pub fn resources(&self, _choice: &Choice<'_>) -> Result<Map<String, Value>, String> {
         match self {
             Self::Process(settings) => Ok(settings.resources()),
+            Self::Kubernetes(settings) => Ok(settings.options.clone()),
             Self::Memory(_) => Ok(Map::new()),
         }
     }

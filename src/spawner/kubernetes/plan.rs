@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, Secret, Service};
-use kube::core::DynamicObject;
+use kube::core::{ApiResource, DynamicObject};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -51,6 +51,21 @@ pub struct ObjectRef {
     pub plural: String,
     /// Its name.
     pub name: String,
+}
+
+impl ObjectRef {
+    /// Its kind, for requests.
+    #[must_use]
+    pub fn resource(&self) -> ApiResource {
+        let (group, version) = self.api_version.split_once('/').unwrap_or(("", &self.api_version));
+        ApiResource {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            api_version: self.api_version.clone(),
+            kind: self.kind.clone(),
+            plural: self.plural.clone(),
+        }
+    }
 }
 
 /// Who a server's objects belong to.
