@@ -6,15 +6,20 @@
 //! again by its name and its labels: Outpost keeps nothing that it could not lose.
 
 pub mod api;
+pub mod capacity;
+pub mod check;
+pub mod claims;
 pub mod events;
 pub mod failures;
 pub mod manifest;
 pub mod names;
 pub mod options;
 pub mod plan;
+pub mod rights;
 pub mod settings;
 mod starting;
 mod stopping;
+mod tidying;
 mod turns;
 pub mod view;
 mod watch;
@@ -32,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::api::{Cluster, Limits, Source};
+use self::capacity::Capacity;
 pub use self::options::OPTIONS;
 use self::plan::{Identity, Place};
 pub use self::settings::Settings;
@@ -70,6 +76,7 @@ pub struct Kubernetes {
     view: Arc<View>,
     watched: Mutex<BTreeSet<String>>,
     turns: Arc<Turns>,
+    capacity: Arc<Capacity>,
 }
 
 impl Kubernetes {
@@ -99,7 +106,7 @@ impl Kubernetes {
 
     fn with_cluster(name: &str, settings: Settings, context: Context, cluster: Cluster) -> Result<Arc<Self>, String> {
         let settings = settled(settings, &cluster)?;
-        Ok(Arc::new(Self {
+        let backend = Arc::new(Self {
             name: name.to_owned(),
             settings: ArcSwap::from_pointee(settings),
             cluster,
@@ -108,7 +115,11 @@ impl Kubernetes {
             view: Arc::default(),
             watched: Mutex::default(),
             turns: Arc::default(),
-        }))
+            capacity: Arc::default(),
+        });
+        let Context { tracker, shutdown, .. } = &backend.context;
+        tracker.spawn(shutdown.clone().run_until_cancelled_owned(tidying::for_ever(Arc::downgrade(&backend))));
+        Ok(backend)
     }
 
     /// The cluster.
@@ -143,12 +154,7 @@ impl Kubernetes {
             cluster: self.cluster.clone(),
             view: self.view.clone(),
             scope: scope.to_owned(),
-            selector: format!(
-                "{}={installation},{}={}",
-                names::INSTALLATION,
-                names::SPAWNER,
-                names::safe_slug(&self.name)
-            ),
+            selector: self.selector(installation),
             // A watch that is silent for longer is no sign of life.
             period: (settings.stale_after / 3).clamp(Duration::from_secs(1), Duration::from_secs(240)),
             spawner: self.name.clone(),
@@ -159,6 +165,11 @@ impl Kubernetes {
         let Context { tracker, shutdown, .. } = &self.context;
         tracker.spawn(shutdown.clone().run_until_cancelled_owned(watch.clone().pods()));
         tracker.spawn(shutdown.clone().run_until_cancelled_owned(watch.events()));
+    }
+
+    /// The labels of all objects of this backend.
+    fn selector(&self, installation: &str) -> String {
+        format!("{}={installation},{}={}", names::INSTALLATION, names::SPAWNER, names::safe_slug(&self.name))
     }
 
     fn is_fresh(&self, namespace: &str) -> bool {

@@ -5,13 +5,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim as Claim, Pod};
 use kube::ResourceExt as _;
 use kube::api::ListParams;
 use serde_json::json;
-use tokio::time::Instant;
 
-use super::api::{ApiError, Cluster, patiently};
+use super::api::{ApiError, Cluster, Patience};
 use super::names::{HUB, INSTALLATION, SPAWNER, USERNAME};
 use crate::error::{Error, Result};
 
@@ -34,24 +33,19 @@ const LEISURE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// [`Error::Failed`]: it belongs to somebody else, or cannot be made.
-pub async fn ensure(
-    cluster: &Cluster,
-    wanted: &PersistentVolumeClaim,
-    now: Option<DateTime<Utc>>,
-    deadline: Instant,
-) -> Result<()> {
+pub async fn ensure(cluster: &Cluster, wanted: &Claim, now: Option<DateTime<Utc>>, patience: &Patience) -> Result<()> {
     let (namespace, name) = (wanted.metadata.namespace.as_deref(), wanted.name_any());
-    let find = || patiently(deadline, || cluster.get::<PersistentVolumeClaim>(namespace, &name));
+    let find = || patience.until_answered(|| cluster.get::<Claim, Claim>(namespace, &name));
     let mut wanted = wanted.clone();
     if let Some(now) = now {
         wanted.annotations_mut().insert(LAST_USED.to_owned(), written(now));
     }
     let found = match find().await.map_err(failed)? {
         Some(found) => found,
-        None => match patiently(deadline, || cluster.create(&wanted)).await {
+        None => match patience.until_answered(|| cluster.create(&wanted)).await {
             Ok(_) => return Ok(()),
             // Made by somebody else meanwhile; or the quota is used up, by this claim too.
-            Err(denied) if matches!(denied.code(), Some(403 | 409)) => match find().await.map_err(failed)? {
+            Err(denied) if denied.is_conflict() || denied.code() == Some(403) => match find().await.map_err(failed)? {
                 Some(found) => found,
                 None => return Err(failed(denied)),
             },
@@ -60,7 +54,7 @@ pub async fn ensure(
     };
     usable(&found, &wanted)?;
     let Some(now) = now.filter(|now| is_ours(&found, &wanted) && is_due(&found, *now)) else { return Ok(()) };
-    match patiently(deadline, || note(cluster, &found, LAST_USED, now)).await {
+    match patience.until_answered(|| note(cluster, &found, LAST_USED, now)).await {
         Ok(noted) => usable(&noted, &wanted),
         Err(error) if error.code() == Some(404) => Err(being_deleted(&name)),
         Err(error) => Err(failed(error)),
@@ -80,7 +74,7 @@ fn being_deleted(name: &str) -> Error {
 
 /// Whether this claim may be mounted: it was made for this user of this hub by this installation, or, without a label of
 /// ours, for this user by KubeSpawner.
-fn usable(found: &PersistentVolumeClaim, wanted: &PersistentVolumeClaim) -> Result<()> {
+fn usable(found: &Claim, wanted: &Claim) -> Result<()> {
     let name = found.name_any();
     if found.metadata.deletion_timestamp.is_some() {
         return Err(being_deleted(&name));
@@ -102,16 +96,16 @@ fn usable(found: &PersistentVolumeClaim, wanted: &PersistentVolumeClaim) -> Resu
     )))
 }
 
-fn is_ours(found: &PersistentVolumeClaim, wanted: &PersistentVolumeClaim) -> bool {
+fn is_ours(found: &Claim, wanted: &Claim) -> bool {
     found.labels().get(INSTALLATION) == wanted.labels().get(INSTALLATION)
 }
 
 /// Whether its last use is to be noted anew.
-fn is_due(claim: &PersistentVolumeClaim, now: DateTime<Utc>) -> bool {
+fn is_due(claim: &Claim, now: DateTime<Utc>) -> bool {
     time(claim, LAST_USED).is_none_or(|used| now - used > TOUCH)
 }
 
-fn time(claim: &PersistentVolumeClaim, annotation: &str) -> Option<DateTime<Utc>> {
+fn time(claim: &Claim, annotation: &str) -> Option<DateTime<Utc>> {
     claim.annotations().get(annotation)?.parse().ok()
 }
 
@@ -120,12 +114,7 @@ fn written(time: DateTime<Utc>) -> String {
 }
 
 /// Writes a time on a claim, unless it has been changed or replaced by another of its name.
-async fn note(
-    cluster: &Cluster,
-    claim: &PersistentVolumeClaim,
-    annotation: &str,
-    now: DateTime<Utc>,
-) -> Result<PersistentVolumeClaim, ApiError> {
+async fn note(cluster: &Cluster, claim: &Claim, annotation: &str, now: DateTime<Utc>) -> Result<Claim, ApiError> {
     let metadata = json!({"uid": claim.metadata.uid, "annotations": {annotation: written(now)}});
     cluster.merge(claim.metadata.namespace.as_deref(), &claim.name_any(), &json!({"metadata": metadata})).await
 }
@@ -162,9 +151,9 @@ pub async fn retire(
     now: DateTime<Utc>,
 ) -> Result<(), ApiError> {
     let retention = TimeDelta::from_std(retention).unwrap_or(TimeDelta::MAX);
-    let mut claims: Vec<PersistentVolumeClaim> = Vec::new();
+    let mut claims: Vec<Claim> = Vec::new();
     let list = ListParams::default().labels(selector);
-    cluster.each::<PersistentVolumeClaim, PersistentVolumeClaim>(namespace, &list, |claim| claims.push(claim)).await?;
+    cluster.each::<Claim, Claim>(namespace, &list, |claim| claims.push(claim)).await?;
     claims.retain(|claim| claim.metadata.deletion_timestamp.is_none());
     if claims.is_empty() {
         return Ok(());
@@ -173,7 +162,7 @@ pub async fn retire(
     cluster.each::<Pod, Pod>(namespace, &ListParams::default(), |pod| mounted.extend(claims_of(pod))).await?;
     let looked = claims.iter().filter_map(|claim| time(claim, LOOKED_AT)).max();
     let blind = looked.is_none_or(|looked| now - looked > BLIND);
-    let decide = |claim: &PersistentVolumeClaim| {
+    let decide = |claim: &Claim| {
         let in_use = mounted.contains(&(claim.namespace(), claim.name_any()));
         fate(time(claim, LAST_USED), in_use, blind, retention, now)
     };
@@ -221,7 +210,7 @@ mod tests {
 
     use super::*;
 
-    fn claim(labels: &Value, annotations: &Value) -> PersistentVolumeClaim {
+    fn claim(labels: &Value, annotations: &Value) -> Claim {
         let metadata = json!({"name": "claim-ada", "labels": labels, "annotations": annotations});
         serde_json::from_value(json!({"metadata": metadata})).unwrap()
     }

@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams};
+use outpost::spawner::kubernetes::api::Patience;
 use outpost::spawner::kubernetes::claims::{LAST_USED, ensure, retire};
 use outpost::spawner::kubernetes::names::{HUB, INSTALLATION, SPAWNER, USERNAME};
 use serde_json::{Value, json};
@@ -27,8 +28,8 @@ fn claim(namespace: &str, name: &str, user: &str) -> Value {
     })
 }
 
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(10)
+fn soon() -> Patience {
+    Patience::until(Instant::now() + Duration::from_secs(10))
 }
 
 /// The claims that are not being deleted: the protection of those in use is a controller's, who is not here.
@@ -43,18 +44,19 @@ async fn a_claim_is_made_once_and_found_again() {
     let (namespace, api) = (cluster.namespace().await, api(cluster.admin().await));
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.admin().await, &namespace);
     let wanted = read(claim(&namespace, "ada", "Ada"));
-    let (one, other) = tokio::join!(ensure(&api, &wanted, None, soon()), ensure(&api, &wanted, None, soon()));
+    let soon = soon();
+    let (one, other) = tokio::join!(ensure(&api, &wanted, None, &soon), ensure(&api, &wanted, None, &soon));
     one.and(other).unwrap();
     let made = claims.get("ada").await.unwrap();
-    ensure(&api, &wanted, None, soon()).await.unwrap();
+    ensure(&api, &wanted, None, &soon).await.unwrap();
     assert_eq!(claims.get("ada").await.unwrap(), made);
     assert!(!made.annotations().contains_key(LAST_USED));
     // Where claims are deleted some day, their use is noted.
     let now = Utc::now();
-    ensure(&api, &wanted, Some(now), soon()).await.unwrap();
+    ensure(&api, &wanted, Some(now), &soon).await.unwrap();
     let noted = claims.get("ada").await.unwrap();
     assert!((noted.annotations()[LAST_USED].parse::<DateTime<Utc>>().unwrap() - now).num_seconds().abs() <= 1);
-    ensure(&api, &wanted, Some(now + TimeDelta::hours(1)), soon()).await.unwrap();
+    ensure(&api, &wanted, Some(now + TimeDelta::hours(1)), &soon).await.unwrap();
     assert_eq!(claims.get("ada").await.unwrap(), noted);
 }
 
@@ -64,7 +66,7 @@ async fn a_claim_of_somebody_else_is_not_touched() {
     let (namespace, api) = (cluster.namespace().await, api(cluster.admin().await));
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.admin().await, &namespace);
     let bobs = create(claims.clone(), claim(&namespace, "home", "Bob")).await;
-    let refused = ensure(&api, &read(claim(&namespace, "home", "Ada")), Some(Utc::now()), soon()).await.unwrap_err();
+    let refused = ensure(&api, &read(claim(&namespace, "home", "Ada")), Some(Utc::now()), &soon()).await.unwrap_err();
     assert_eq!(
         refused.to_string(),
         "The storage \"home\" that your server is to have belongs to somebody else. Please tell the administrators of this \
@@ -75,7 +77,7 @@ async fn a_claim_of_somebody_else_is_not_touched() {
     let mut old = claim(&namespace, "old", "Ada");
     old["metadata"]["labels"] = json!({"component": "singleuser-storage"});
     let old = create(claims.clone(), old).await;
-    ensure(&api, &read(claim(&namespace, "old", "Ada")), Some(Utc::now()), soon()).await.unwrap();
+    ensure(&api, &read(claim(&namespace, "old", "Ada")), Some(Utc::now()), &soon()).await.unwrap();
     assert_eq!(claims.get("old").await.unwrap(), old);
 }
 
@@ -84,16 +86,16 @@ async fn a_full_quota_is_told_and_does_not_hide_a_claim() {
     let Some(cluster) = Cluster::shared().await else { return };
     let (namespace, api) = (cluster.namespace().await, api(cluster.admin().await));
     let (ada, bob) = (read(claim(&namespace, "ada", "Ada")), read(claim(&namespace, "bob", "Bob")));
-    ensure(&api, &ada, None, soon()).await.unwrap();
+    ensure(&api, &ada, None, &soon()).await.unwrap();
     let quotas: Api<ResourceQuota> = Api::namespaced(cluster.admin().await, &namespace);
     let most = json!({"persistentvolumeclaims": "1"});
     create(quotas.clone(), json!({"metadata": {"name": "storage"}, "spec": {"hard": most}})).await;
     // What its controller does.
     let status = json!({"status": {"hard": most, "used": most}});
     quotas.patch_status("storage", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
-    let refused = eventually("the quota is full", || async { ensure(&api, &bob, None, soon()).await.err() }).await;
+    let refused = eventually("the quota is full", || async { ensure(&api, &bob, None, &soon()).await.err() }).await;
     assert!(refused.to_string().contains("persistentvolumeclaims=1"), "{refused}");
-    ensure(&api, &ada, None, soon()).await.unwrap();
+    ensure(&api, &ada, None, &soon()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,7 +137,7 @@ async fn a_claim_that_is_taken_meanwhile_stays() {
     let (namespace, api) = (cluster.namespace().await, api(cluster.admin().await));
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.admin().await, &namespace);
     let seen = create(claims.clone(), claim(&namespace, "ada", "Ada")).await;
-    ensure(&api, &read(claim(&namespace, "ada", "Ada")), Some(Utc::now()), soon()).await.unwrap();
+    ensure(&api, &read(claim(&namespace, "ada", "Ada")), Some(Utc::now()), &soon()).await.unwrap();
     assert_eq!(api.delete_unchanged(&seen).await.unwrap_err().code(), Some(409));
     api.delete_unchanged(&claims.get("ada").await.unwrap()).await.unwrap();
     assert_eq!(names(&claims).await, [""; 0]);

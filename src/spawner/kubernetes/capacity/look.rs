@@ -9,10 +9,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::{NoPlace, Nodes};
-use crate::error::{Error, Result};
-use crate::spawner::Progress;
 use crate::spawner::kubernetes::api::{ApiError, Cluster};
-use crate::spawner::kubernetes::settings::CapacityCheck;
 
 /// How old a look may be for a pod to be let through. If it is wrong then, the scheduler says so.
 const RECENT: Duration = Duration::from_secs(10);
@@ -27,35 +24,16 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// Looks for a place for a pod that is about to be created, as far as the site wants that. What cannot be looked at is
-    /// no reason against it.
-    ///
-    /// # Errors
-    /// [`Error::Failed`]: there is none.
-    pub async fn check(
-        &self,
-        cluster: &Cluster,
-        mode: CapacityCheck,
-        pod: &PodSpec,
-        progress: &Progress,
-    ) -> Result<()> {
-        if mode == CapacityCheck::Off {
-            return Ok(());
-        }
-        let no_place = match self.place(cluster, pod).await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(no_place)) => no_place,
+    /// Why there is no place for a pod that is about to be created; nothing where there is one, or where that cannot be
+    /// known.
+    pub async fn no_place(&self, cluster: &Cluster, pod: &PodSpec) -> Option<NoPlace> {
+        match self.place(cluster, pod).await {
+            Ok(place) => place.err(),
             Err(error) => {
-                tracing::warn!(cause = %error, "the capacity of the cluster is not known; the start goes on without the check");
-                return Ok(());
+                tracing::warn!(cause = %error, "the capacity of the cluster is not known, so that a start is not checked");
+                None
             }
-        };
-        tracing::info!(nodes = no_place.nodes, "there is no place for a server");
-        if mode == CapacityCheck::Fail {
-            return Err(Error::failed(format!("{} {}", no_place.reason, no_place.advice)));
         }
-        progress.say(10, format!("{} It may have to wait.", no_place.reason));
-        Ok(())
     }
 
     /// All who ask at once wait for the same look.
