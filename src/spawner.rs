@@ -257,7 +257,6 @@ impl Changes {
 /// `[spawners.<name>]`: the settings of one backend, by its `type`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(tag = "type", rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "there is one per configured backend")]
 pub enum SpawnerSettings {
     /// Local processes.
     Process(process::Settings),

@@ -16,6 +16,7 @@ pub mod names;
 pub mod options;
 pub mod plan;
 pub mod rights;
+pub mod sample;
 pub mod settings;
 mod starting;
 mod stopping;

@@ -187,7 +187,7 @@ impl Cluster {
         let request = target.request().watch(params, version).map_err(|error| target.unsound(&error))?;
         let stream = self.client.request_events::<T>(request).await.map_err(|error| target.failed(error))?;
         Ok(stream.map(move |event| match event {
-            Ok(WatchEvent::Error(status)) => Err(target.error(Fault::Denied(*status))),
+            Ok(WatchEvent::Error(status)) => Err(target.error(Fault::Denied(status))),
             Ok(event) => Ok(event),
             Err(error) => Err(target.failed(error)),
         }))
@@ -382,12 +382,7 @@ impl Target {
     }
 
     fn error(&self, fault: Fault) -> ApiError {
-        ApiError {
-            verb: self.verb,
-            resource: self.resource.clone(),
-            namespace: self.namespace.clone(),
-            fault: Box::new(fault),
-        }
+        ApiError { verb: self.verb, resource: self.resource.clone(), namespace: self.namespace.clone(), fault }
     }
 
     fn silent(&self, error: &dyn std::fmt::Display) -> ApiError {
@@ -400,7 +395,7 @@ impl Target {
 
     fn failed(&self, error: kube::Error) -> ApiError {
         match error {
-            kube::Error::Api(status) => self.error(Fault::Denied(*status)),
+            kube::Error::Api(status) => self.error(Fault::Denied(status)),
             kube::Error::SerdeError(error) => self.unsound(&error),
             error => self.silent(&error),
         }

@@ -118,12 +118,5 @@ fn metadata(blueprint: &Blueprint<'_>, name: &str) -> ObjectMeta {
 }
 
 fn labels(blueprint: &Blueprint<'_>) -> BTreeMap<String, String> {
-    [
-        (names::INSTALLATION, blueprint.identity.installation.to_owned()),
-        (names::SPAWNER, names::safe_slug(blueprint.identity.spawner)),
-        (names::HUB, names::safe_slug(&blueprint.launch.id.hub)),
-        (names::SERVER, blueprint.launch.uid.to_string()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into()
+    names::server_labels(blueprint.identity, &blueprint.launch.id.hub, &blueprint.launch.uid)
 }

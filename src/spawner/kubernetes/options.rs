@@ -17,8 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Map, Value, json};
 
 pub use self::kinds::period;
-use self::reader::Reader;
-pub use self::reader::{Mistake, in_order, plain};
+pub use self::reader::{Mistake, Reader, in_order, plain};
 pub use self::table::{OPTIONS, all, is_option};
 
 /// The options of one launch, with all templates in them filled in. What `KubeSpawner` takes as a list or as a table, whose
@@ -205,7 +204,6 @@ const TABLES: &[&str] = &[
 static DEFAULTS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
     let labels = json!({
         "app.kubernetes.io/name": "jupyterhub",
-        "app.kubernetes.io/managed-by": "kubespawner",
         "app": "jupyterhub",
         "heritage": "jupyterhub",
     });
@@ -253,7 +251,7 @@ impl Options {
     /// # Errors
     /// A sentence that names the option, the path in it and what was expected, and repeats no value.
     pub fn read(options: &Map<String, Value>) -> Result<Self, Mistake> {
-        let read = Reader { options, defaults: &DEFAULTS };
+        let read = Reader::new(options);
         Ok(Self {
             image: read.text("image")?.unwrap_or_default(),
             image_pull_policy: read.one_of("image_pull_policy", &["Always", "IfNotPresent", "Never"])?,

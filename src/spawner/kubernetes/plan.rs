@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::manifest::{self, Blueprint};
-use super::names::Names;
+use super::names::{Names, Naming};
 use super::options::Options;
 use super::settings::Settings;
 use crate::error::{Error, Result};
@@ -102,7 +102,7 @@ pub struct Plan {
 /// [`Error::Refused`] with a sentence for the user.
 pub fn place(settings: &Settings, launch: &Launch) -> Result<Place> {
     let options = options_of(settings, launch)?;
-    let names = Names::new(settings, &options, launch)?;
+    let names = names_of(settings, launch)?;
     Ok(Place {
         namespace: names.namespace,
         pod: names.pod,
@@ -123,7 +123,7 @@ pub fn place(settings: &Settings, launch: &Launch) -> Result<Place> {
 /// [`Error::Refused`] with a sentence for the user.
 pub fn plan(settings: &Settings, launch: &Launch, place: &Place, identity: &Identity<'_>) -> Result<Plan> {
     let options = options_of(settings, launch)?;
-    let names = Names::new(settings, &options, launch)?;
+    let names = names_of(settings, launch)?;
     let blueprint = Blueprint { settings, options: &options, names: &names, launch, place, identity };
     Ok(Plan {
         namespace: None,
@@ -140,4 +140,9 @@ fn options_of(settings: &Settings, launch: &Launch) -> Result<Options> {
     let mut options = settings.options.clone();
     crate::model::merge(&mut options, launch.options.clone());
     Options::read(&options).map_err(|mistake| Error::Refused(mistake.to_string()))
+}
+
+fn names_of(settings: &Settings, launch: &Launch) -> Result<Names> {
+    let naming = Naming::read(&settings.options, &settings.own_namespace);
+    naming.map_err(|mistake| Error::Refused(mistake.to_string()))?.names(launch)
 }

@@ -18,6 +18,9 @@ pub struct Settings {
     /// KubeSpawner's options, those that are not written with their defaults.
     #[serde(skip)]
     pub options: Map<String, Value>,
+    /// The namespace that Outpost itself runs in.
+    #[serde(skip)]
+    pub own_namespace: String,
     /// The file that says how the cluster is reached; default: as `kubectl` finds it, or the pod's own service account.
     pub kubeconfig: Option<PathBuf>,
     /// The context in that file; default: its current one.
@@ -139,6 +142,7 @@ impl Default for Settings {
         let sound = "a default is sound";
         Self {
             options: options::defaults(),
+            own_namespace: own_namespace(),
             kubeconfig: None,
             context: None,
             namespaces: Vec::new(),
@@ -187,9 +191,17 @@ impl Settings {
     /// The namespaces that servers can be in. `None`: any, since each user has one.
     #[must_use]
     pub fn all_namespaces(&self) -> Option<BTreeSet<String>> {
-        let own = self.options.get("namespace").and_then(Value::as_str).unwrap_or("default");
+        let own = self.options.get("namespace").and_then(Value::as_str).unwrap_or(&self.own_namespace);
         Some(self.namespaces.iter().cloned().chain([own.to_owned()]).collect())
     }
+}
+
+/// Where a pod reads which namespace it is in.
+const OWN_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+
+fn own_namespace() -> String {
+    let namespace = std::fs::read_to_string(OWN_NAMESPACE).unwrap_or_default();
+    if namespace.trim().is_empty() { "default".to_owned() } else { namespace.trim().to_owned() }
 }
 
 /// A period: a text with a unit (`"60s"`), or a number of seconds as in KubeSpawner.

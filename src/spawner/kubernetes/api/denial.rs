@@ -17,14 +17,14 @@ pub struct ApiError {
     /// The namespace, unless it is the cluster that was asked about.
     pub namespace: Option<String>,
     /// Why.
-    pub fault: Box<Fault>,
+    pub fault: Fault,
 }
 
 /// Why a request was not done.
 #[derive(Debug)]
 pub enum Fault {
     /// The API server answered with an error.
-    Denied(Status),
+    Denied(Box<Status>),
     /// No answer came.
     Silent(String),
     /// What came, or what was to be sent, cannot be understood.
@@ -50,7 +50,7 @@ impl Fault {
             };
             status.details.get_or_insert_with(none).retry_after_seconds = seconds;
         }
-        Self::Denied(status.with_code(code))
+        Self::Denied(status.with_code(code).boxed())
     }
 }
 
@@ -58,7 +58,7 @@ impl ApiError {
     /// Something that was asked for and did not happen in time.
     #[must_use]
     pub fn late(verb: &'static str, resource: &str, namespace: &str) -> Self {
-        let fault = Box::new(Fault::Silent("it has not happened yet".to_owned()));
+        let fault = Fault::Silent("it has not happened yet".to_owned());
         Self { verb, resource: resource.to_owned(), namespace: Some(namespace.to_owned()), fault }
     }
 
@@ -69,7 +69,7 @@ impl ApiError {
     }
 
     fn status(&self) -> Option<&Status> {
-        match &*self.fault {
+        match &self.fault {
             Fault::Denied(status) => Some(status),
             Fault::Silent(_) | Fault::Unsound(_) => None,
         }
@@ -98,7 +98,7 @@ impl ApiError {
     /// Whether the same request may be answered otherwise in a moment.
     #[must_use]
     pub fn may_pass(&self) -> bool {
-        match &*self.fault {
+        match &self.fault {
             Fault::Denied(status) => match status.code {
                 401 | 408 | 429 | 500.. => true,
                 // Two starts wanted the same quota's last version.
@@ -170,7 +170,7 @@ impl fmt::Display for ApiError {
         if let Some(namespace) = &self.namespace {
             write!(f, " in {namespace}")?;
         }
-        match &*self.fault {
+        match &self.fault {
             Fault::Denied(status) => write!(f, ": {} {}", status.code, one_line(&status.message)),
             Fault::Silent(cause) => write!(f, ": no answer: {}", one_line(cause)),
             Fault::Unsound(cause) => write!(f, ": cannot be understood: {}", one_line(cause)),
@@ -203,7 +203,7 @@ mod tests {
             verb: "create",
             resource: "pods".to_owned(),
             namespace: Some("hub".to_owned()),
-            fault: Box::new(Fault::answer(code, None, body.as_bytes())),
+            fault: Fault::answer(code, None, body.as_bytes()),
         }
     }
 
@@ -263,7 +263,7 @@ mod tests {
     fn absence_is_of_the_object() {
         let about = |kind: &str, name: &str| {
             let body = json!({"code": 404, "message": "", "details": {"kind": kind, "name": name}}).to_string();
-            let fault = Box::new(Fault::answer(404, None, body.as_bytes()));
+            let fault = Fault::answer(404, None, body.as_bytes());
             ApiError { fault, ..error(404, "") }.is_absence_of("a")
         };
         assert!(about("pods", "a") && error(404, "").is_absence_of("a"));
@@ -274,15 +274,12 @@ mod tests {
     fn it_is_known_when_to_ask_again() {
         let body = json!({"message": "slow down", "details": {"retryAfterSeconds": 3}}).to_string();
         for fault in [Fault::answer(429, None, body.as_bytes()), Fault::answer(429, Some(3), b"Too many requests")] {
-            assert_eq!(
-                ApiError { fault: Box::new(fault), ..error(429, "") }.retry_after(),
-                Some(Duration::from_secs(3))
-            );
+            assert_eq!(ApiError { fault, ..error(429, "") }.retry_after(), Some(Duration::from_secs(3)));
         }
         assert_eq!(error(429, "").retry_after(), None);
         let html = Fault::answer(502, None, b"<html>\nBad gateway</html>");
         assert_eq!(
-            ApiError { fault: Box::new(html), ..error(502, "") }.to_string(),
+            ApiError { fault: html, ..error(502, "") }.to_string(),
             "create pods in hub: 502 <html> Bad gateway</html>"
         );
     }

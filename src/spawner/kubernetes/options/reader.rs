@@ -9,15 +9,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::kinds;
+use super::{DEFAULTS, kinds};
 use crate::model::quantity;
 
-/// The options, and what they are where nobody says.
+/// The options of which one after the other is read.
 pub struct Reader<'a> {
-    /// The options that are read.
-    pub options: &'a Map<String, Value>,
-    /// The values of those that are not there.
-    pub defaults: &'a Map<String, Value>,
+    options: &'a Map<String, Value>,
 }
 
 /// A value that is not what it has to be: the option, and what was expected.
@@ -38,9 +35,14 @@ impl std::fmt::Display for Mistake {
 type Read<T> = Result<T, Mistake>;
 
 impl<'a> Reader<'a> {
+    /// Reads these options; those that are not there, or null, are the defaults.
+    pub const fn new(options: &'a Map<String, Value>) -> Self {
+        Self { options }
+    }
+
     fn get(&self, key: &str) -> Option<&'a Value> {
         let there = |map: &'a Map<String, Value>| map.get(key).filter(|value| !value.is_null());
-        there(self.options).or_else(|| there(self.defaults))
+        there(self.options).or_else(|| there(&DEFAULTS))
     }
 
     /// What `read` makes of the option, if it is there.
