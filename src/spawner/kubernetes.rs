@@ -170,7 +170,8 @@ impl Kubernetes {
 
     /// The labels of all objects of this backend.
     fn selector(&self, installation: &str) -> String {
-        format!("{}={installation},{}={}", names::INSTALLATION, names::SPAWNER, names::safe_slug(&self.name))
+        let labels = names::backend_labels(&Identity { installation, spawner: &self.name });
+        labels.iter().map(|(label, value)| format!("{label}={value}")).collect::<Vec<_>>().join(",")
     }
 
     fn is_fresh(&self, namespace: &str) -> bool {

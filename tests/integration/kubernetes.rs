@@ -1,8 +1,8 @@
 //! The Kubernetes backend against a real API server.
 
+mod check;
 mod claims;
 mod ground;
-mod rights;
 mod tidying;
 
 use std::sync::Arc;

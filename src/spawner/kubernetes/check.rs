@@ -1,13 +1,17 @@
 //! `outpost check-config --cluster`: whether the cluster lets Outpost do what it will have to.
 
+use std::sync::Arc;
+
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReviewStatus,
 };
 
-use super::api::{ApiError, Cluster};
+use super::api::{ApiError, Cluster, Source};
 use super::rights::{Rule, Scope, rules};
 use super::settings::Settings;
+use super::{limits, settled};
+use crate::metrics::Metrics;
 
 /// How many questions are asked at once.
 const AT_ONCE: usize = 8;
@@ -27,22 +31,28 @@ pub struct Right {
     pub allowed: bool,
 }
 
-/// Asks the cluster for every right that these settings need, in the order of the rules.
+/// Asks the cluster of these settings for every right that they need, in the order of the rules.
 ///
 /// # Errors
-/// The cluster does not answer, or does not tell.
-pub async fn check(cluster: &Cluster, settings: &Settings) -> Result<Vec<Right>, ApiError> {
-    let rules = rules(settings);
+/// A sentence: the cluster cannot be reached, or does not tell.
+pub async fn check(settings: &Settings) -> Result<Vec<Right>, String> {
+    let source = Source { kubeconfig: settings.kubeconfig.clone(), context: settings.context.clone() };
+    let cluster = Cluster::connect(source, &limits(settings), Arc::new(Metrics::default())).await?;
+    let rules = rules(&settled(settings.clone(), &cluster)?);
     let questions = rules.iter().flat_map(|rule| {
         let namespaces = match &rule.scope {
             Scope::Cluster => vec![None],
             Scope::Namespaces(names) => names.iter().map(Some).collect(),
         };
-        namespaces
-            .into_iter()
-            .flat_map(move |namespace| rule.verbs.iter().map(move |verb| ask(cluster, rule, verb, namespace.cloned())))
+        let cluster = &cluster;
+        let of_namespace = move |namespace: Option<&String>| {
+            let namespace = namespace.cloned();
+            rule.verbs.iter().map(move |verb| ask(cluster, rule, verb, namespace.clone()))
+        };
+        namespaces.into_iter().flat_map(of_namespace)
     });
-    stream::iter(questions.collect::<Vec<_>>()).buffered(AT_ONCE).try_collect().await
+    let questions: Vec<_> = questions.collect();
+    stream::iter(questions).buffered(AT_ONCE).try_collect().await.map_err(|error: ApiError| error.to_string())
 }
 
 async fn ask(cluster: &Cluster, rule: &Rule, verb: &'static str, namespace: Option<String>) -> Result<Right, ApiError> {

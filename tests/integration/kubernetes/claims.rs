@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams};
+use outpost::clock::Clock;
 use outpost::spawner::kubernetes::api::Patience;
 use outpost::spawner::kubernetes::claims::{LAST_USED, ensure, retire};
 use outpost::spawner::kubernetes::names::{HUB, INSTALLATION, SPAWNER, USERNAME};
@@ -52,7 +53,7 @@ async fn a_claim_is_made_once_and_found_again() {
     assert_eq!(claims.get("ada").await.unwrap(), made);
     assert!(!made.annotations().contains_key(LAST_USED));
     // Where claims are deleted some day, their use is noted.
-    let now = Utc::now();
+    let now = Clock::System.now();
     ensure(&api, &wanted, Some(now), &soon).await.unwrap();
     let noted = claims.get("ada").await.unwrap();
     assert!((noted.annotations()[LAST_USED].parse::<DateTime<Utc>>().unwrap() - now).num_seconds().abs() <= 1);
@@ -66,7 +67,8 @@ async fn a_claim_of_somebody_else_is_not_touched() {
     let (namespace, api) = (cluster.namespace().await, api(cluster.admin().await));
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.admin().await, &namespace);
     let bobs = create(claims.clone(), claim(&namespace, "home", "Bob")).await;
-    let refused = ensure(&api, &read(claim(&namespace, "home", "Ada")), Some(Utc::now()), &soon()).await.unwrap_err();
+    let refused =
+        ensure(&api, &read(claim(&namespace, "home", "Ada")), Some(Clock::System.now()), &soon()).await.unwrap_err();
     assert_eq!(
         refused.to_string(),
         "The storage \"home\" that your server is to have belongs to somebody else. Please tell the administrators of this \
@@ -77,7 +79,7 @@ async fn a_claim_of_somebody_else_is_not_touched() {
     let mut old = claim(&namespace, "old", "Ada");
     old["metadata"]["labels"] = json!({"component": "singleuser-storage"});
     let old = create(claims.clone(), old).await;
-    ensure(&api, &read(claim(&namespace, "old", "Ada")), Some(Utc::now()), &soon()).await.unwrap();
+    ensure(&api, &read(claim(&namespace, "old", "Ada")), Some(Clock::System.now()), &soon()).await.unwrap();
     assert_eq!(claims.get("old").await.unwrap(), old);
 }
 
@@ -118,7 +120,8 @@ async fn what_nobody_uses_goes_when_its_time_is_over() {
     )
     .await;
 
-    let begun = Utc::now();
+    // Times are noted in seconds.
+    let begun = DateTime::from_timestamp(Clock::System.now().timestamp(), 0).unwrap();
     let selector = format!("{INSTALLATION}=one,{SPAWNER}=cluster");
     let pass = async |now| {
         retire(&api, Some(&namespace), &selector, Duration::from_secs(3 * 24 * 3600), now).await.unwrap();
@@ -137,7 +140,7 @@ async fn a_claim_that_is_taken_meanwhile_stays() {
     let (namespace, api) = (cluster.namespace().await, api(cluster.admin().await));
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.admin().await, &namespace);
     let seen = create(claims.clone(), claim(&namespace, "ada", "Ada")).await;
-    ensure(&api, &read(claim(&namespace, "ada", "Ada")), Some(Utc::now()), &soon()).await.unwrap();
+    ensure(&api, &read(claim(&namespace, "ada", "Ada")), Some(Clock::System.now()), &soon()).await.unwrap();
     assert_eq!(api.delete_unchanged(&seen).await.unwrap_err().code(), Some(409));
     api.delete_unchanged(&claims.get("ada").await.unwrap()).await.unwrap();
     assert_eq!(names(&claims).await, [""; 0]);

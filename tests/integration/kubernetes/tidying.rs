@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, Patch, PatchParams};
 use outpost::metrics::Metrics;
-use outpost::spawner::kubernetes::names::{INSTALLATION, SERVER, SPAWNER};
+use outpost::spawner::kubernetes::names::{INSTALLATION, MANAGED_BY, SERVER, SPAWNER};
 use outpost::spawner::kubernetes::{Context, Kubernetes};
 use outpost::spawner::{Changes, Spawner};
 use rstest::rstest;
@@ -34,7 +34,7 @@ async fn an_ended_pod_is_removed_by_the_next_pass(#[case] setting: &str, #[case]
 
     for (name, phase) in [("over", "Failed"), ("runs", "Running")] {
         let uid = ulid::Ulid::generate().to_string();
-        let labels = json!({INSTALLATION: "one", SPAWNER: "cluster", SERVER: uid});
+        let labels = json!({MANAGED_BY: "outpost", INSTALLATION: "one", SPAWNER: "cluster", SERVER: uid});
         let spec = json!({"containers": [{"name": "notebook", "image": "image"}]});
         create(pods.clone(), json!({"metadata": {"name": name, "labels": labels}, "spec": spec})).await;
         let status = json!({"status": {"phase": phase, "reason": "Evicted"}});
