@@ -15,6 +15,7 @@ pub mod kubernetes;
 pub mod memory;
 pub mod options;
 pub mod process;
+pub mod singleuser;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};

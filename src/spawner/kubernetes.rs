@@ -155,7 +155,7 @@ impl Kubernetes {
             cluster: self.cluster.clone(),
             view: self.view.clone(),
             scope: scope.to_owned(),
-            selector: self.selector(installation),
+            selector: selector(&Identity { installation, spawner: &self.name }),
             // A watch that is silent for longer is no sign of life.
             period: (settings.stale_after / 3).clamp(Duration::from_secs(1), Duration::from_secs(240)),
             spawner: self.name.clone(),
@@ -166,12 +166,6 @@ impl Kubernetes {
         let Context { tracker, shutdown, .. } = &self.context;
         tracker.spawn(shutdown.clone().run_until_cancelled_owned(watch.clone().pods()));
         tracker.spawn(shutdown.clone().run_until_cancelled_owned(watch.events()));
-    }
-
-    /// The labels of all objects of this backend.
-    fn selector(&self, installation: &str) -> String {
-        let labels = names::backend_labels(&Identity { installation, spawner: &self.name });
-        labels.iter().map(|(label, value)| format!("{label}={value}")).collect::<Vec<_>>().join(",")
     }
 
     fn is_fresh(&self, namespace: &str) -> bool {
@@ -199,6 +193,12 @@ impl Kubernetes {
             Err(error) => Err(Error::internal(error)),
         }
     }
+}
+
+/// What selects the objects of a backend.
+fn selector(identity: &Identity<'_>) -> String {
+    let labels = names::backend_labels(identity);
+    labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
 }
 
 fn limits(settings: &Settings) -> Limits {

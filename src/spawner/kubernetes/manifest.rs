@@ -1,19 +1,31 @@
-//! The objects of a server, as typed values.
+//! The objects of a server, as typed values: what KubeSpawner makes of the same options, and of what differs a test has the
+//! list with the reasons. Owners are not in them, since the pod has no identifier yet.
+
+mod affinity;
+mod certificates;
+mod container;
+mod environment;
+mod metadata;
+mod pod;
+mod storage;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod, PodSpec, Secret, Service,
-    ServicePort, ServiceSpec, VolumeResourceRequirements,
-};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::core::v1::{Namespace, Secret, Service, ServicePort, ServiceSpec};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
+pub use self::container::NOTEBOOK;
+pub use self::pod::pod;
+pub use self::storage::claim;
 use super::names::{self, Names};
 use super::options::Options;
 use super::plan::{Identity, Place};
 use super::settings::Settings;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Launch;
 
 /// What the objects of one server are made of.
@@ -33,90 +45,64 @@ pub struct Blueprint<'a> {
     pub identity: &'a Identity<'a>,
 }
 
-/// The pod.
-///
-/// # Errors
-/// [`crate::error::Error::Refused`]: options contradict each other.
-pub fn pod(blueprint: &Blueprint<'_>) -> Result<Pod> {
-    let options = blueprint.options;
-    let notebook = Container {
-        name: "notebook".to_owned(),
-        image: Some(options.image.clone()),
-        args: options.cmd.clone(),
-        ports: Some(vec![ContainerPort {
-            name: Some("notebook-port".to_owned()),
-            container_port: blueprint.place.port.into(),
-            ..ContainerPort::default()
-        }]),
-        ..Container::default()
-    };
-    Ok(Pod {
-        metadata: metadata(blueprint, &blueprint.place.pod),
-        spec: Some(PodSpec {
-            containers: vec![notebook],
-            restart_policy: Some("OnFailure".to_owned()),
-            ..PodSpec::default()
-        }),
-        ..Pod::default()
-    })
-}
-
-/// The secret, with what of the environment is one, and the certificates.
+/// The secret: the variables that are one, and the certificates.
 #[must_use]
 pub fn secret(blueprint: &Blueprint<'_>) -> Secret {
-    let variables = &blueprint.launch.environment.0;
-    let secret = variables.iter().filter(|(name, _)| blueprint.settings.secret_environment.fit(name));
-    Secret {
-        metadata: metadata(blueprint, &blueprint.place.secret),
-        data: Some(secret.map(|(name, value)| (name.clone(), ByteString(value.clone().into_bytes()))).collect()),
-        ..Secret::default()
-    }
+    let mut data = environment::secrets(blueprint);
+    data.extend(certificates::data(blueprint));
+    let data = data.into_iter().map(|(name, text)| (name, ByteString(text.into_bytes()))).collect();
+    Secret { metadata: metadata::of_part(blueprint, &blueprint.place.secret), data: Some(data), ..Secret::default() }
 }
 
-/// The service, if there is to be one.
+/// The service, if there is to be one. It leads to the one pod that has the server's identifier.
 #[must_use]
 pub fn service(blueprint: &Blueprint<'_>) -> Option<Service> {
     let place = blueprint.place;
+    let port = ServicePort {
+        name: Some("http".to_owned()),
+        port: place.port.into(),
+        target_port: Some(IntOrString::Int(place.port.into())),
+        ..ServicePort::default()
+    };
     place.service.then(|| Service {
-        metadata: metadata(blueprint, &place.pod),
+        metadata: metadata::of_part(blueprint, &place.pod),
         spec: Some(ServiceSpec {
             type_: Some("ClusterIP".to_owned()),
-            selector: Some(labels(blueprint)),
-            ports: Some(vec![ServicePort { port: place.port.into(), ..ServicePort::default() }]),
+            selector: Some([(names::SERVER.to_owned(), blueprint.launch.uid.to_string())].into()),
+            ports: Some(vec![port]),
             ..ServiceSpec::default()
         }),
         ..Service::default()
     })
 }
 
-/// The volume claim, if one is to be there.
+/// The namespace, where each user has one. It is shared by all servers of the user and stays.
 #[must_use]
-pub fn claim(blueprint: &Blueprint<'_>) -> Option<PersistentVolumeClaim> {
-    let name = blueprint.place.claim.as_ref()?;
-    let capacity = blueprint.options.storage_capacity.clone();
-    Some(PersistentVolumeClaim {
-        metadata: metadata(blueprint, name),
-        spec: Some(PersistentVolumeClaimSpec {
-            access_modes: Some(blueprint.options.storage_access_modes.clone()),
-            resources: Some(VolumeResourceRequirements {
-                requests: capacity.map(|capacity| [("storage".to_owned(), capacity)].into()),
-                ..VolumeResourceRequirements::default()
-            }),
-            ..PersistentVolumeClaimSpec::default()
-        }),
-        ..PersistentVolumeClaim::default()
-    })
+pub fn namespace(blueprint: &Blueprint<'_>) -> Option<Namespace> {
+    let there = blueprint.options.enable_user_namespaces;
+    there.then(|| Namespace { metadata: metadata::of_namespace(blueprint), ..Namespace::default() })
 }
 
-fn metadata(blueprint: &Blueprint<'_>, name: &str) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(name.to_owned()),
-        namespace: Some(blueprint.place.namespace.clone()),
-        labels: Some(labels(blueprint)),
-        ..ObjectMeta::default()
+/// An object in which these keys replace those that are there, or take them away (`null`).
+fn with<T: DeserializeOwned + Serialize>(object: &T, changes: &Map<String, Value>) -> Result<T> {
+    let mut value = serde_json::to_value(object).map_err(Error::internal)?;
+    if let Value::Object(keys) = &mut value {
+        for (key, change) in changes {
+            match change {
+                Value::Null => drop(keys.shift_remove(key)),
+                change => drop(keys.insert(key.clone(), change.clone())),
+            }
+        }
     }
+    serde_json::from_value(value).map_err(Error::internal)
 }
 
-fn labels(blueprint: &Blueprint<'_>) -> BTreeMap<String, String> {
-    names::server_labels(blueprint.identity, &blueprint.launch.id.hub, &blueprint.launch.uid)
+/// The list, if there is something in it.
+fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}
+
+/// The map, if there is something in it.
+fn some_map<V>(map: BTreeMap<String, V>) -> Option<BTreeMap<String, V>> {
+    (!map.is_empty()).then_some(map)
 }

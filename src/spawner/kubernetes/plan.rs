@@ -126,7 +126,7 @@ pub fn plan(settings: &Settings, launch: &Launch, place: &Place, identity: &Iden
     let names = names_of(settings, launch)?;
     let blueprint = Blueprint { settings, options: &options, names: &names, launch, place, identity };
     Ok(Plan {
-        namespace: None,
+        namespace: manifest::namespace(&blueprint),
         claim: manifest::claim(&blueprint),
         pre_start: Vec::new(),
         pod: manifest::pod(&blueprint)?,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{Kubernetes, claims, failures};
+use super::{Kubernetes, claims, failures, selector};
 use crate::clock::Clock;
 use crate::model::Uid;
 use crate::spawner::Status;
@@ -57,11 +57,11 @@ impl Kubernetes {
 
     async fn retire_claims(&self) {
         let settings = self.settings.load_full();
-        let (Some(retention), Some(installation)) = (settings.storage_retention, self.installation()) else { return };
+        let (Some(retention), Ok(identity)) = (settings.storage_retention, self.identity()) else { return };
         let namespaces = settings.all_namespaces();
         let scopes = namespaces.map_or_else(|| vec![None], |names| names.into_iter().map(Some).collect());
         for scope in scopes {
-            let (selector, now) = (self.selector(installation), Clock::System.now());
+            let (selector, now) = (selector(&identity), Clock::System.now());
             if let Err(error) = claims::retire(&self.cluster, scope.as_deref(), &selector, retention, now).await {
                 tracing::warn!(spawner.name = self.name, cause = %error, "volume claims cannot be looked at");
             }

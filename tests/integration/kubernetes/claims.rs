@@ -1,21 +1,28 @@
 //! Volume claims: whose they are, and when they go.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use ::kube::api::{Api, ListParams, Patch, PatchParams};
+use ::kube::{Client, ResourceExt};
 use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota};
-use kube::ResourceExt;
-use kube::api::{Api, ListParams, Patch, PatchParams};
 use outpost::clock::Clock;
-use outpost::spawner::kubernetes::api::Patience;
+use outpost::metrics::Metrics;
+use outpost::spawner::kubernetes::api::{Cluster, Limits, Patience};
 use outpost::spawner::kubernetes::claims::{LAST_USED, ensure, retire};
 use outpost::spawner::kubernetes::names::{HUB, INSTALLATION, SPAWNER, USERNAME};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::api;
 use crate::support::eventually;
-use crate::support::kube::{Cluster, create, read};
+use crate::support::kube::{self, create, read};
+
+/// The backend's own way to ask the API.
+fn api(client: Client) -> Cluster {
+    let limits = Limits { rate: 1000, burst: 1000, timeout: Duration::from_secs(10) };
+    Cluster::new(client, &limits, Arc::new(Metrics::default()))
+}
 
 const DAY: TimeDelta = TimeDelta::days(1);
 
@@ -41,7 +48,7 @@ async fn names(claims: &Api<PersistentVolumeClaim>) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_is_made_once_and_found_again() {
-    let Some(cluster) = Cluster::shared().await else { return };
+    let Some(cluster) = kube::Cluster::shared().await else { return };
     let (namespace, api) = (cluster.namespace().await, api(cluster.admin().await));
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.admin().await, &namespace);
     let wanted = read(claim(&namespace, "ada", "Ada"));
@@ -63,7 +70,7 @@ async fn a_claim_is_made_once_and_found_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_of_somebody_else_is_not_touched() {
-    let Some(cluster) = Cluster::shared().await else { return };
+    let Some(cluster) = kube::Cluster::shared().await else { return };
     let (namespace, api) = (cluster.namespace().await, api(cluster.admin().await));
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.admin().await, &namespace);
     let bobs = create(claims.clone(), claim(&namespace, "home", "Bob")).await;
@@ -85,7 +92,7 @@ async fn a_claim_of_somebody_else_is_not_touched() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_quota_is_told_and_does_not_hide_a_claim() {
-    let Some(cluster) = Cluster::shared().await else { return };
+    let Some(cluster) = kube::Cluster::shared().await else { return };
     let (namespace, api) = (cluster.namespace().await, api(cluster.admin().await));
     let (ada, bob) = (read(claim(&namespace, "ada", "Ada")), read(claim(&namespace, "bob", "Bob")));
     ensure(&api, &ada, None, &soon()).await.unwrap();
@@ -102,7 +109,7 @@ async fn a_full_quota_is_told_and_does_not_hide_a_claim() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_uses_goes_when_its_time_is_over() {
-    let Some(cluster) = Cluster::shared().await else { return };
+    let Some(cluster) = kube::Cluster::shared().await else { return };
     let (namespace, api) = (cluster.namespace().await, api(cluster.admin().await));
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.admin().await, &namespace);
     for name in ["used", "unused"] {
@@ -136,7 +143,7 @@ async fn what_nobody_uses_goes_when_its_time_is_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_that_is_taken_meanwhile_stays() {
-    let Some(cluster) = Cluster::shared().await else { return };
+    let Some(cluster) = kube::Cluster::shared().await else { return };
     let (namespace, api) = (cluster.namespace().await, api(cluster.admin().await));
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.admin().await, &namespace);
     let seen = create(claims.clone(), claim(&namespace, "ada", "Ada")).await;

@@ -1,5 +1,6 @@
 //! A real Kubernetes API: etcd and kube-apiserver as `tests/run` provides them. There is no kubelet; [`Kubelet`] plays it.
 
+pub mod gate;
 pub mod kubelet;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,6 +24,7 @@ use super::daemon::free_port;
 use super::program::Program;
 use super::{eventually, provided, server};
 
+pub use gate::{Gate, Side};
 pub use kubelet::{Kubelet, Step};
 
 /// The token of an administrator, who may do anything.
@@ -212,15 +214,26 @@ impl Cluster {
 
     /// A kubeconfig for a token, as a file that stays as long as the cluster.
     pub fn kubeconfig(&self, token: &str) -> PathBuf {
-        static WRITTEN: AtomicU32 = AtomicU32::new(0);
-        let path = self.dir.join(format!("kubeconfig-{}", WRITTEN.fetch_add(1, Ordering::Relaxed)));
-        std::fs::write(&path, self.kubeconfig_of(token).to_string()).unwrap();
-        path
+        self.written(&self.kubeconfig_of(token))
     }
 
     /// A kubeconfig that may do anything.
     pub fn admin_kubeconfig(&self) -> PathBuf {
         self.kubeconfig(ADMIN)
+    }
+
+    /// A kubeconfig that leads somewhere else.
+    pub fn kubeconfig_at(&self, url: &str) -> PathBuf {
+        let mut kubeconfig = self.kubeconfig_of("nobody");
+        kubeconfig["clusters"][0]["cluster"] = json!({"server": url});
+        self.written(&kubeconfig)
+    }
+
+    fn written(&self, kubeconfig: &Value) -> PathBuf {
+        static WRITTEN: AtomicU32 = AtomicU32::new(0);
+        let path = self.dir.join(format!("kubeconfig-{}", WRITTEN.fetch_add(1, Ordering::Relaxed)));
+        std::fs::write(&path, kubeconfig.to_string()).unwrap();
+        path
     }
 
     fn kubeconfig_of(&self, token: &str) -> Value {

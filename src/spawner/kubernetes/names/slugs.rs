@@ -24,7 +24,7 @@ pub fn safe(name: &str) -> String {
 /// The slug of a name for the value of a label, which may be empty and have more signs.
 #[must_use]
 pub fn label(name: &str) -> String {
-    let sound = (name.is_empty() || is_label_value(name)) && !name.contains("--");
+    let sound = is_label_value(name) && !name.contains("--");
     if sound { name.to_owned() } else { hashed(name, HASHED) }
 }
 
@@ -90,11 +90,16 @@ pub fn is_dns_label(name: &str) -> bool {
         && name.bytes().next_back().is_some_and(sound)
 }
 
-fn is_label_value(name: &str) -> bool {
-    (1..=LONGEST).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
-        && name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
-        && name.bytes().next_back().is_some_and(|byte| byte.is_ascii_alphanumeric())
+/// Whether Kubernetes takes it for the value of a label, which may be empty.
+#[must_use]
+pub fn is_label_value(text: &str) -> bool {
+    let at_the_ends = |byte: &u8| byte.is_ascii_alphanumeric();
+    let between = |byte: &u8| at_the_ends(byte) || matches!(byte, b'.' | b'-' | b'_');
+    let bytes = text.as_bytes();
+    bytes.len() <= LONGEST
+        && bytes.iter().all(between)
+        && bytes.first().is_none_or(at_the_ends)
+        && bytes.last().is_none_or(at_the_ends)
 }
 
 fn hashed(name: &str, longest: usize) -> String {

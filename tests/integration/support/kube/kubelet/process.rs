@@ -23,11 +23,10 @@ impl Shared {
         let mut command = Command::new("env");
         let path = std::env::var("PATH").unwrap();
         command.arg("-i").arg(format!("PATH={path}")).arg(format!("HOME={}", home.display()));
-        for (name, value) in self.environment(container).await? {
-            command.arg(format!("{name}={value}"));
-        }
+        let variables = self.environment(container).await?;
+        command.args(variables.iter().map(|(name, value)| format!("{name}={value}")));
         let words = container.command.iter().chain(&container.args).flatten();
-        command.args(words).current_dir(&home);
+        command.args(words.map(|word| composed(word, &variables))).current_dir(&home);
         let process = Program::start(&command, &self.log_of(&name), None);
         self.patch(&name, status(played, "Running", &running(), true)).await?;
         while process.runs() {
@@ -42,7 +41,7 @@ impl Shared {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut all = BTreeMap::new();
         for variable in container.env.iter().flatten() {
-            let mut value = variable.value.clone().unwrap_or_default();
+            let mut value = composed(variable.value.as_deref().unwrap_or_default(), &all);
             if let Some(reference) = variable.value_from.as_ref().and_then(|from| from.secret_key_ref.as_ref()) {
                 let data = secrets.get(&reference.name).await?.data.unwrap_or_default();
                 value = String::from_utf8(data[&reference.key].0.clone()).unwrap();
@@ -51,4 +50,25 @@ impl Shared {
         }
         Ok(all)
     }
+}
+
+/// The text with the values of variables in place of `$(NAME)`; `$$` stands for a dollar sign.
+fn composed(text: &str, variables: &BTreeMap<String, String>) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        let reference = after.strip_prefix('(').and_then(|inner| inner.split_once(')'));
+        match reference.and_then(|(name, after)| Some((variables.get(name)?, after))) {
+            Some((value, after)) => {
+                out.push_str(value);
+                rest = after;
+            }
+            None => {
+                out.push('$');
+                rest = after.strip_prefix('$').unwrap_or(after);
+            }
+        }
+    }
+    out + rest
 }

@@ -1,0 +1,134 @@
+//! What Outpost makes otherwise than KubeSpawner, each with its reason, as a change of what KubeSpawner makes.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+use super::{HUB, INSTALLATION, SPAWNER, UID};
+
+type Difference = (&'static str, fn(&mut Value, &Value));
+
+/// The objects, by their names in the output of the script.
+const OBJECTS: [&str; 5] = ["pod", "claim", "service", "secret", "namespace"];
+
+pub const DIFFERENCES: &[Difference] = &[
+    ("objects carry the labels that Outpost finds its own by", our_labels),
+    ("objects say in which namespace they are, where KubeSpawner puts it into the URL only", namespace),
+    ("no annotation has the version of a Python package", |theirs, _| {
+        each(theirs, "annotations", |annotations| {
+            annotations.shift_remove("hub.jupyter.org/kubespawner-version");
+            annotations.shift_remove("hub.jupyter.org/jupyterhub-version");
+        });
+    }),
+    ("options cannot give another name of the user or the server than the hub's", |theirs, case| {
+        if case["user"] == "O'Neil" {
+            each(theirs, "labels", |labels| {
+                drop(labels.insert("hub.jupyter.org/username".into(), json!("o-neil---8a1d6ff4")))
+            });
+            each(theirs, "annotations", |annotations| {
+                annotations.insert("hub.jupyter.org/servername".into(), case["server"].clone());
+            });
+        }
+    }),
+    ("a claim has its class in its spec only, not also in an annotation of old", |theirs, _| {
+        each(theirs, "annotations", |annotations| {
+            annotations.shift_remove("volume.beta.kubernetes.io/storage-class");
+        });
+    }),
+    ("amounts are texts, the form that the API server answers with", |theirs, _| {
+        for key in ["limits", "requests"] {
+            if let Some(Value::Object(amounts)) = theirs.pointer_mut(&format!("/pod/spec/containers/0/resources/{key}"))
+            {
+                for amount in amounts.values_mut().filter(|amount| amount.is_number()) {
+                    let number = amount.as_f64().unwrap();
+                    *amount = json!(number.to_string());
+                }
+            }
+        }
+    }),
+    ("secret variables and certificates are in one secret, which the pod refers to", secret),
+    ("a secret volume can be read, but not written or executed", |theirs, _| {
+        if let Some(volume) = certificates(theirs) {
+            volume["defaultMode"] = json!(0o444);
+        }
+    }),
+    ("owners are added when the pod has its identifier", |theirs, _| {
+        for object in OBJECTS {
+            if let Some(metadata) = theirs.pointer_mut(&format!("/{object}/metadata")) {
+                metadata.as_object_mut().unwrap().shift_remove("ownerReferences");
+            }
+        }
+    }),
+    ("a service leads to the one pod with the server's identifier", |theirs, _| {
+        if let Some(selector) = theirs.pointer_mut("/service/spec/selector") {
+            *selector = json!({"outpost.jupyter.org/server": UID});
+        }
+    }),
+];
+
+fn each(theirs: &mut Value, key: &str, change: impl Fn(&mut Map<String, Value>)) {
+    for object in OBJECTS.into_iter().filter(|object| *object != "namespace") {
+        if let Some(Value::Object(map)) = theirs.pointer_mut(&format!("/{object}/metadata/{key}")) {
+            change(map);
+        }
+    }
+}
+
+fn our_labels(theirs: &mut Value, _: &Value) {
+    for object in OBJECTS {
+        let Some(metadata) = theirs.pointer_mut(&format!("/{object}/metadata")) else { continue };
+        let labels = &mut metadata["labels"];
+        labels["app.kubernetes.io/managed-by"] = json!("outpost");
+        labels["outpost.jupyter.org/installation"] = json!(INSTALLATION);
+        labels["outpost.jupyter.org/spawner"] = json!(SPAWNER);
+        if object != "namespace" {
+            labels["outpost.jupyter.org/hub"] = json!(HUB);
+        }
+        if !["namespace", "claim"].contains(&object) {
+            labels["outpost.jupyter.org/server"] = json!(UID);
+        }
+    }
+}
+
+fn namespace(theirs: &mut Value, case: &Value) {
+    let namespace = match &theirs["namespace"]["metadata"]["name"] {
+        Value::String(own) => own.clone(),
+        _ => case["options"]["namespace"].as_str().unwrap_or("default").to_owned(),
+    };
+    for object in OBJECTS.into_iter().filter(|object| *object != "namespace") {
+        if let Some(metadata) = theirs.pointer_mut(&format!("/{object}/metadata")) {
+            metadata["namespace"] = json!(namespace);
+        }
+    }
+}
+
+/// The volume of certificates.
+fn certificates(theirs: &mut Value) -> Option<&mut Value> {
+    let volumes = theirs.pointer_mut("/pod/spec/volumes")?.as_array_mut()?;
+    Some(&mut volumes.iter_mut().find(|volume| volume["name"] == "jupyterhub-internal-certs")?["secret"])
+}
+
+fn secret(theirs: &mut Value, _: &Value) {
+    let name = format!("outpost-{}", UID.to_ascii_lowercase());
+    let mut data = theirs["secret"]["data"].as_object().cloned().unwrap_or_default();
+    for variable in theirs.pointer_mut("/pod/spec/containers/0/env").unwrap().as_array_mut().unwrap() {
+        let key = variable["name"].as_str().unwrap().to_owned();
+        if key.contains("TOKEN") {
+            data.insert(key.clone(), json!(STANDARD.encode(variable["value"].as_str().unwrap())));
+            *variable = json!({"name": key, "valueFrom": {"secretKeyRef": {"name": name, "key": key}}});
+        }
+    }
+    if let Some(volume) = certificates(theirs) {
+        let files = ["ssl.key", "ssl.crt", "notebooks-ca_trust.crt"];
+        *volume = json!({
+            "secretName": name, "defaultMode": volume["defaultMode"], "items": files.map(|file| json!({"key": file, "path": file})),
+        });
+    }
+    // What goes with the pod is labelled as the service is: as the pod, without its part.
+    let mut metadata = theirs["pod"]["metadata"].clone();
+    for label in ["app.kubernetes.io/component", "component", "hub.jupyter.org/servername"] {
+        metadata["labels"].as_object_mut().unwrap().shift_remove(label);
+    }
+    metadata["name"] = json!(name);
+    theirs["secret"] = json!({"metadata": metadata, "data": data});
+}
