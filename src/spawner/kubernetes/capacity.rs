@@ -84,10 +84,7 @@ impl Nodes {
         let over = matches!(phase, Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some();
         let Some(spec) = pod.spec.as_ref().filter(|_| !over) else { return };
         let Some(node) = spec.node_name.as_ref().and_then(|name| self.nodes.get_mut(name)) else { return };
-        let taken = node.requested.entry(spec.priority.unwrap_or_default()).or_default();
-        for (resource, amount) in requests(spec) {
-            *taken.entry(resource).or_default() += amount;
-        }
+        node.take(spec.priority.unwrap_or_default(), requests(spec));
     }
 
     /// Adds a class of priority.
@@ -101,23 +98,24 @@ impl Nodes {
     }
 
     /// Whether a pod that is still to be created has a place now. Pods with less priority are no obstacle, as far as the
-    /// scheduler would end them.
+    /// scheduler would end them. The place counts as taken from now on.
     ///
     /// # Errors
     /// Why it has none.
-    pub fn place(&self, pod: &PodSpec) -> Result<(), NoPlace> {
+    pub fn place(&mut self, pod: &PodSpec) -> Result<(), NoPlace> {
         let wanted = requests(pod);
         let priority = self.priorities.of(pod);
         let (mut denied, mut open) = (BTreeMap::<Denial, usize>::new(), Vec::new());
-        for (name, node) in &self.nodes {
+        for (name, node) in &mut self.nodes {
             match allowed::on(pod, name, &node.labels, &node.taints) {
                 Err(denial) => *denied.entry(denial).or_default() += 1,
                 Ok(()) => {
                     let free = node.free(priority);
                     if lacking(&wanted, &free).is_empty() {
+                        node.take(priority.value, wanted);
                         return Ok(());
                     }
-                    open.push((&node.allocatable, free));
+                    open.push((node.allocatable.clone(), free));
                 }
             }
         }
@@ -139,6 +137,13 @@ impl Priorities {
 }
 
 impl Place {
+    fn take(&mut self, priority: i32, amounts: Amounts) {
+        let taken = self.requested.entry(priority).or_default();
+        for (resource, amount) in amounts {
+            *taken.entry(resource).or_default() += amount;
+        }
+    }
+
     /// What is free for a pod of this priority.
     fn free(&self, priority: Priority) -> Amounts {
         let mut free = self.allocatable.clone();

@@ -39,13 +39,13 @@ impl Capacity {
     /// All who ask at once wait for the same look.
     async fn place(&self, cluster: &Cluster, pod: &PodSpec) -> Result<Result<(), NoPlace>, ApiError> {
         let mut seen = self.seen.lock().await;
-        if let Some((at, nodes)) = seen.as_ref().filter(|(at, _)| at.elapsed() < RECENT) {
+        if let Some((at, nodes)) = seen.as_mut().filter(|(at, _)| at.elapsed() < RECENT) {
             let place = nodes.place(pod);
             if place.is_ok() || at.elapsed() < JUST_NOW {
                 return Ok(place);
             }
         }
-        let nodes = look(cluster).await?;
+        let mut nodes = look(cluster).await?;
         let place = nodes.place(pod);
         *seen = Some((Instant::now(), nodes));
         Ok(place)

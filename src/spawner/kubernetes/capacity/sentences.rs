@@ -8,7 +8,7 @@ use super::{NoPlace, lacking};
 use crate::model::Counted;
 
 /// `open` are the nodes that a pod may run on: what they have, and what is free.
-pub fn no_place(wanted: &Amounts, denied: &BTreeMap<Denial, usize>, open: &[(&Amounts, Amounts)]) -> NoPlace {
+pub fn no_place(wanted: &Amounts, denied: &BTreeMap<Denial, usize>, open: &[(Amounts, Amounts)]) -> NoPlace {
     let mut reasons: Vec<_> = denied.iter().map(|(denial, nodes)| format!("{nodes} {}", why(denial))).collect();
     let mut short = BTreeMap::<&str, usize>::new();
     for (_, free) in open {
@@ -36,14 +36,14 @@ fn why(denial: &Denial) -> String {
 }
 
 /// What is the matter, and what to do.
-fn sentences(wanted: &Amounts, open: &[(&Amounts, Amounts)], short: Vec<&str>) -> (String, &'static str) {
+fn sentences(wanted: &Amounts, open: &[(Amounts, Amounts)], short: Vec<&str>) -> (String, &'static str) {
     if open.is_empty() {
         let reason = "No machine of this system is open to this server.".to_owned();
         return (reason, "Please choose another profile or flavor, or ask the administrators of the system.");
     }
     let possible = open.iter().any(|(allocatable, _)| lacking(wanted, allocatable).is_empty());
-    let room = |node: &(&Amounts, Amounts), resource: &str| {
-        let amounts = if possible { &node.1 } else { node.0 };
+    let room = |node: &(Amounts, Amounts), resource: &str| {
+        let amounts = if possible { &node.1 } else { &node.0 };
         amounts.get(resource).copied().unwrap_or_default().max(0.0)
     };
     let most = |resource: &str| open.iter().map(|node| room(node, resource)).fold(0.0, f64::max);

@@ -111,9 +111,17 @@ fn what_has_ended_or_goes_takes_up_nothing() {
         nodes.add_pod(&serde_json::from_value(over).unwrap());
     }
     nodes.add_pod(&pod("unknown", 0, &json!({"cpu": "4"})));
-    assert_eq!(nodes.place(&wanted(json!({}), &json!({"cpu": "2500m"}))), Ok(()));
+    assert_eq!(nodes.place(&wanted(json!({}), &json!({"cpu": "1"}))), Ok(()));
     nodes.add_pod(&serde_json::from_value(over).unwrap());
     assert!(nodes.place(&wanted(json!({}), &json!({"cpu": "1"}))).is_err());
+}
+
+#[test]
+fn a_place_that_was_given_is_taken() {
+    let mut nodes = nodes();
+    let spec = wanted(json!({}), &json!({"cpu": "1"}));
+    assert_eq!((nodes.place(&spec), nodes.place(&spec)), (Ok(()), Ok(())));
+    assert!(nodes.place(&spec).is_err());
 }
 
 #[test]
@@ -121,7 +129,6 @@ fn a_node_has_room_for_so_many_pods() {
     let mut nodes = nodes();
     let spec = || wanted(gpu(), &json!({"nvidia.com/gpu": "1"}));
     assert_eq!(nodes.place(&spec()), Ok(()));
-    nodes.add_pod(&pod("large", 0, &json!({})));
     let no_place = nodes.place(&spec()).unwrap_err();
     assert!(no_place.nodes.contains("1 Insufficient pods"), "{}", no_place.nodes);
     assert_eq!(no_place.reason, "The machines of this system that this server may run on are in use.");
