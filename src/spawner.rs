@@ -304,10 +304,10 @@ impl SpawnerSettings {
     ///
     /// # Errors
     /// A sentence for the user: what was chosen on the hub cannot be had.
-    pub fn resources(&self, _choice: &Choice<'_>) -> Result<Map<String, Value>, String> {
+    pub fn resources(&self, choice: &Choice<'_>) -> Result<Map<String, Value>, String> {
         match self {
             Self::Process(settings) => Ok(settings.resources()),
-            Self::Kubernetes(settings) => Ok(settings.options.clone()),
+            Self::Kubernetes(settings) => settings.resources(choice),
             Self::Memory(_) => Ok(Map::new()),
         }
     }

@@ -12,9 +12,13 @@ pub mod claims;
 pub mod events;
 pub mod failures;
 pub mod manifest;
+pub mod merge;
 pub mod names;
+pub mod objects;
 pub mod options;
+pub mod patch;
 pub mod plan;
+pub mod profiles;
 pub mod rights;
 pub mod sample;
 pub mod settings;
@@ -129,12 +133,8 @@ impl Kubernetes {
         &self.cluster
     }
 
-    fn installation(&self) -> Option<&str> {
-        self.installation.get().map(String::as_str)
-    }
-
     fn identity(&self) -> Result<Identity<'_>> {
-        let installation = self.installation().ok_or_else(|| Error::internal("the database is not there yet"))?;
+        let installation = self.installation.get().ok_or_else(|| Error::internal("the database is not there yet"))?;
         Ok(Identity { installation, spawner: &self.name })
     }
 
@@ -147,7 +147,7 @@ impl Kubernetes {
     fn watch(&self, namespace: &str) {
         let settings = self.settings.load();
         let scope = if settings.all_namespaces().is_none() { "" } else { namespace };
-        let Some(installation) = self.installation() else { return };
+        let Ok(identity) = self.identity() else { return };
         if !self.watched.lock().unwrap_or_else(PoisonError::into_inner).insert(scope.to_owned()) {
             return;
         }
@@ -155,7 +155,7 @@ impl Kubernetes {
             cluster: self.cluster.clone(),
             view: self.view.clone(),
             scope: scope.to_owned(),
-            selector: selector(&Identity { installation, spawner: &self.name }),
+            selector: selector(&identity),
             // A watch that is silent for longer is no sign of life.
             period: (settings.stale_after / 3).clamp(Duration::from_secs(1), Duration::from_secs(240)),
             spawner: self.name.clone(),
@@ -207,11 +207,8 @@ fn limits(settings: &Settings) -> Limits {
 
 /// Checks settings, and fills in the namespace that the credentials belong to.
 fn settled(mut settings: Settings, cluster: &Cluster) -> Result<Settings, String> {
+    cluster.namespace().clone_into(&mut settings.own_namespace);
     settings.check()?;
-    let namespace = settings.options.entry("namespace").or_insert(Value::Null);
-    if namespace.is_null() {
-        *namespace = cluster.namespace().into();
-    }
     Ok(settings)
 }
 
@@ -291,7 +288,7 @@ impl Spawner for Kubernetes {
     }
 
     fn resources(&self, choice: &Choice<'_>) -> Result<Map<String, Value>, String> {
-        SpawnerSettings::Kubernetes((*self.settings.load_full()).clone()).resources(choice)
+        self.settings.load().resources(choice)
     }
 
     fn start_response(&self, launch: &Launch, started: &Started) -> Result<String> {
@@ -315,7 +312,7 @@ impl Spawner for Kubernetes {
             tracing::warn!(spawner.name = self.name, "the limits of requests take effect when Outpost is restarted");
         }
         self.settings.store(Arc::new(settled(settings.clone(), &self.cluster)?));
-        if let Some(installation) = self.installation() {
+        if let Some(installation) = self.installation.get() {
             self.begin(installation);
         }
         Ok(())

@@ -6,6 +6,7 @@ mod check;
 mod claims;
 mod conflicts;
 mod failures;
+mod faults;
 mod fields;
 mod garbage;
 mod ground;

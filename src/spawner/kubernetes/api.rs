@@ -146,9 +146,11 @@ impl Cluster {
         K: Resource<DynamicType = ()>,
         T: DeserializeOwned,
     {
-        let target = Target::of::<K>("get", namespace);
-        let request = target.request().get(name, &GetParams::default());
-        match self.read(&target, request).await {
+        self.get_at(&Target::of::<K>("get", namespace), name).await
+    }
+
+    async fn get_at<T: DeserializeOwned>(&self, target: &Target, name: &str) -> Result<Option<T>, ApiError> {
+        match self.read(target, target.request().get(name, &GetParams::default())).await {
             Ok(object) => Ok(Some(object)),
             Err(error) if error.is_absence_of(name) => Ok(None),
             Err(error) => Err(error),
@@ -291,17 +293,31 @@ impl Cluster {
         self.read::<serde_json::Value>(&target, request).await.map(drop)
     }
 
-    /// Deletes an object of any kind; one that is not there is deleted already.
+    /// An object of any kind, if there is one.
     ///
     /// # Errors
     /// The API's answer, or that there was none.
-    pub async fn delete_dynamic(
+    pub async fn get_any(
         &self,
         resource: &ApiResource,
-        namespace: Option<&str>,
+        namespace: &str,
         name: &str,
+    ) -> Result<Option<DynamicObject>, ApiError> {
+        self.get_at(&Target::dynamic("get", resource, Some(namespace)), name).await
+    }
+
+    /// Deletes an object of any kind; one that is not there, or that is another one than `id` says, is deleted already.
+    ///
+    /// # Errors
+    /// The API's answer, or that there was none.
+    pub async fn delete_any(
+        &self,
+        resource: &ApiResource,
+        namespace: &str,
+        name: &str,
+        id: Option<&str>,
     ) -> Result<(), ApiError> {
-        self.delete_at(&Target::dynamic("delete", resource, namespace), name, None, None).await
+        self.delete_at(&Target::dynamic("delete", resource, Some(namespace)), name, id, None).await
     }
 
     /// The last lines of a container's log.

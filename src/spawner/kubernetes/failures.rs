@@ -262,3 +262,6 @@ fn volume(pod: &Sighting, events: &[Arc<Line>]) -> Option<Problem> {
     let sentence = format!("A volume of your server cannot be used: {}", one_line(&line.message));
     Some(Problem { class: Class::Volume, sentence, container: None })
 }
+
+#[cfg(test)]
+mod tests;

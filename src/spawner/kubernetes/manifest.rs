@@ -8,6 +8,8 @@ mod environment;
 mod metadata;
 mod pod;
 mod storage;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

@@ -16,9 +16,10 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Map, Value, json};
 
-pub use self::kinds::period;
-pub use self::reader::{Mistake, Reader, in_order, plain};
-pub use self::table::{OPTIONS, all, is_option};
+pub use self::kinds::{period, typed};
+pub use self::reader::{Mistake, Reader, in_order, plain_variables};
+pub use self::table::{OPTIONS, all, find, is_option, is_template};
+use crate::model::quantity;
 
 /// The options of one launch, with all templates in them filled in. What `KubeSpawner` takes as a list or as a table, whose
 /// values count in the order of their keys, is a list here.
@@ -137,6 +138,8 @@ pub struct Options {
     pub extra_annotations: BTreeMap<String, String>,
     /// The value of the label `component`.
     pub component_label: String,
+    /// The host that hubs are told instead: a template, of which the parts between dots are one each.
+    pub pod_connect_ip: Option<String>,
     /// Whether the server is reached by a service.
     pub services_enabled: bool,
     /// The address that the server listens on.
@@ -177,7 +180,6 @@ const LISTS: &[&str] = &[
     "pod_affinity_required",
     "pod_anti_affinity_preferred",
     "pod_anti_affinity_required",
-    "profile_list",
 ];
 
 /// Tables that are empty where nobody says.
@@ -296,7 +298,7 @@ impl Options {
             extra_pod_config: read.part::<k8s_openapi::api::core::v1::PodSpec>("extra_pod_config")?,
             extra_container_config: read.part::<Container>("extra_container_config")?,
             lifecycle_hooks: read.object("lifecycle_hooks")?,
-            node_selector: read.labels("node_selector")?,
+            node_selector: read.exact_labels("node_selector")?,
             tolerations: read.list("tolerations")?,
             node_affinity_preferred: read.list("node_affinity_preferred")?,
             node_affinity_required: read.list("node_affinity_required")?,
@@ -310,6 +312,7 @@ impl Options {
             extra_labels: read.labels("extra_labels")?,
             extra_annotations: read.labels("extra_annotations")?,
             component_label: read.text("component_label")?.unwrap_or_default(),
+            pod_connect_ip: read.text("pod_connect_ip")?,
             services_enabled: read.flag("services_enabled")?.unwrap_or_default(),
             ip: read.text("ip")?.unwrap_or_default(),
             port: read.port("port")?,
@@ -322,5 +325,23 @@ impl Options {
             user_namespace_labels: read.labels("user_namespace_labels")?,
             user_namespace_annotations: read.labels("user_namespace_annotations")?,
         })
+    }
+
+    /// Lowers guarantees to their limits, where the two come from different places: Kubernetes takes no pod with more.
+    pub fn keep_guarantees_below_limits(&mut self) {
+        if let (Some(limit), Some(guarantee)) = (self.cpu_limit, &mut self.cpu_guarantee) {
+            *guarantee = guarantee.min(limit);
+        }
+        if let (Some(limit), Some(guarantee)) = (self.mem_limit, &mut self.mem_guarantee) {
+            *guarantee = limit.min(*guarantee);
+        }
+        let amount = |name: &str, Quantity(text): &Quantity| quantity(name, &json!(text)).unwrap_or_default();
+        for (name, guarantee) in &mut self.extra_resource_guarantees {
+            if let Some(limit) = self.extra_resource_limits.get(name)
+                && amount(name, limit) < amount(name, guarantee)
+            {
+                guarantee.clone_from(limit);
+            }
+        }
     }
 }

@@ -1,18 +1,21 @@
 //! From a launch to the objects of one server: all decisions, made before anything is asked of the cluster.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, Secret, Service};
 use kube::core::{ApiResource, DynamicObject};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::manifest::{self, Blueprint};
-use super::names::{Names, Naming};
+use super::names::{self, Names};
 use super::options::Options;
+use super::profiles::Override;
 use super::settings::Settings;
+use super::{merge, objects};
 use crate::error::{Error, Result};
-use crate::model::Launch;
+use crate::model::{Launch, Template};
 
 /// What is kept of a server ([`crate::model::Handle`]): enough to find and to remove everything without the
 /// configuration of today.
@@ -99,50 +102,91 @@ pub struct Plan {
 /// Says where a server will be.
 ///
 /// # Errors
-/// [`Error::Refused`] with a sentence for the user.
+/// [`Error::Refused`] with a sentence for the user; [`Error::Internal`] for a setting that cannot be used.
 pub fn place(settings: &Settings, launch: &Launch) -> Result<Place> {
-    let options = options_of(settings, launch)?;
-    let names = names_of(settings, launch)?;
-    Ok(Place {
-        namespace: names.namespace,
-        pod: names.pod,
-        service: options.services_enabled,
-        secret: names.secret,
-        claim: options.storage_pvc_ensure.then_some(names.claim),
-        port: options.port,
-        host: options.services_enabled.then_some(names.dns_name),
-        grace_period: options.delete_grace_period,
-        extra: Vec::new(),
-        post_stop: Vec::new(),
-    })
+    let (options, names) = merge::effective(settings, launch)?;
+    place_of(settings, launch, &options, &names)
 }
 
 /// Makes the objects of a server.
 ///
 /// # Errors
-/// [`Error::Refused`] with a sentence for the user.
+/// As [`place`].
 pub fn plan(settings: &Settings, launch: &Launch, place: &Place, identity: &Identity<'_>) -> Result<Plan> {
-    let options = options_of(settings, launch)?;
-    let names = names_of(settings, launch)?;
-    let blueprint = Blueprint { settings, options: &options, names: &names, launch, place, identity };
+    let (options, names) = merge::effective(settings, launch)?;
+    plan_of(settings, launch, place, identity, &options, &names)
+}
+
+/// Makes all that a launch would have with these profiles' overrides, to find mistakes before there is one.
+///
+/// # Errors
+/// As [`place`].
+pub fn try_with(settings: &Settings, launch: &Launch, overrides: &[Override<'_>]) -> Result<()> {
+    let (options, names) = merge::effective_with(settings, overrides, launch)?;
+    let place = place_of(settings, launch, &options, &names)?;
+    plan_of(settings, launch, &place, &Identity { installation: "x", spawner: "x" }, &options, &names).map(drop)
+}
+
+fn place_of(settings: &Settings, launch: &Launch, options: &Options, names: &Names) -> Result<Place> {
+    let own = BTreeMap::from([
+        (names::HUB.to_owned(), names::slugs::label(&launch.id.hub)),
+        (names::SERVER.to_owned(), launch.uid.to_string()),
+    ]);
+    let made = |key: &str, objects: &[Map<String, Value>]| {
+        let made = objects.iter().map(|object| objects::make(object, names, &own));
+        made.collect::<Result<Vec<_>, _>>().map_err(|why| Error::internal(format!("`{key}`: {why}")))
+    };
+    let post_stop = made("post_stop", &settings.post_stop)?;
+    let by_service = options.services_enabled || launch.certificates.is_some();
+    Ok(Place {
+        namespace: names.namespace.clone(),
+        pod: names.pod.clone(),
+        service: by_service,
+        secret: names.secret.clone(),
+        claim: options.storage_pvc_ensure.then(|| names.claim.clone()),
+        port: options.port,
+        host: host(options, names)?.or_else(|| by_service.then(|| names.dns_name.clone())),
+        grace_period: options.delete_grace_period,
+        extra: made("pre_start", &settings.pre_start)?.iter().map(objects::reference).collect(),
+        post_stop: post_stop.iter().map(serde_json::to_value).collect::<Result<_, _>>().map_err(Error::internal)?,
+    })
+}
+
+/// The host that the site names, part by part, since a template can leave hyphens at the end of each.
+fn host(options: &Options, names: &Names) -> Result<Option<String>> {
+    let Some(host) = &options.pod_connect_ip else { return Ok(None) };
+    let fields: Vec<&str> = names.words.keys().copied().collect();
+    let parts = host.split('.').map(|part| {
+        let template =
+            Template::parse(part, &fields).map_err(|why| Error::internal(format!("`pod_connect_ip`: {why}")))?;
+        names::render(&template, &names.words)
+    });
+    Ok(Some(parts.collect::<Result<Vec<_>>>()?.join(".")))
+}
+
+fn plan_of(
+    settings: &Settings,
+    launch: &Launch,
+    place: &Place,
+    identity: &Identity<'_>,
+    options: &Options,
+    names: &Names,
+) -> Result<Plan> {
+    let labels = names::server_labels(identity, &launch.id.hub, &launch.uid);
+    let blueprint = Blueprint { settings, options, names, launch, place, identity };
+    let pod = settings.pod_patch.apply(manifest::pod(&blueprint)?, &names.words);
+    let mut pod = pod.map_err(|why| Error::internal(format!("`pod_patch`: {why}")))?;
+    pod.metadata.name = Some(place.pod.clone());
+    pod.metadata.namespace = Some(place.namespace.clone());
+    pod.metadata.labels.get_or_insert_default().extend(labels.clone());
+    let pre_start = settings.pre_start.iter().map(|object| objects::make(object, names, &labels));
     Ok(Plan {
         namespace: manifest::namespace(&blueprint),
         claim: manifest::claim(&blueprint),
-        pre_start: Vec::new(),
-        pod: manifest::pod(&blueprint)?,
+        pre_start: pre_start.collect::<Result<_, _>>().map_err(|why| Error::internal(format!("`pre_start`: {why}")))?,
+        pod,
         secret: manifest::secret(&blueprint),
         service: manifest::service(&blueprint),
         start_timeout: options.start_timeout,
     })
-}
-
-fn options_of(settings: &Settings, launch: &Launch) -> Result<Options> {
-    let mut options = settings.options.clone();
-    crate::model::merge(&mut options, launch.options.clone());
-    Options::read(&options).map_err(|mistake| Error::Refused(mistake.to_string()))
-}
-
-fn names_of(settings: &Settings, launch: &Launch) -> Result<Names> {
-    let naming = Naming::read(&settings.options, &settings.own_namespace);
-    naming.map_err(|mistake| Error::Refused(mistake.to_string()))?.names(launch)
 }

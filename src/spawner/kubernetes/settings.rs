@@ -8,8 +8,15 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use serde_json::{Map, Value};
 
+use super::names::slugs::is_dns_label;
+use super::objects::{self, ObjectKind};
 use super::options::{self, Options};
-use crate::model::{Names, Template};
+use super::patch::PodPatch;
+use super::profiles::Profiles;
+use super::{merge, plan, sample};
+use crate::error::Error;
+use crate::model::{Names, Template, quantity};
+use crate::spawner::Choice;
 
 /// `type = "kubernetes"`: how servers are started as pods.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -51,6 +58,16 @@ pub struct Settings {
     pub storage_retention: Option<Duration>,
     /// The hub's variables whose values are kept in a secret, by their names.
     pub secret_environment: Names,
+    /// The kinds of objects that `pre_start` and `post_stop` may have.
+    pub object_kinds: Vec<ObjectKind>,
+    /// What is changed about pods beyond all options.
+    pub pod_patch: PodPatch,
+    /// Objects that are there before the pod, and are removed after it.
+    pub pre_start: Vec<Map<String, Value>>,
+    /// Objects that are applied after the pod.
+    pub post_stop: Vec<Map<String, Value>>,
+    /// What users can choose from.
+    pub profile_list: Profiles,
     /// What the hub is told: `host:port`, or nothing while that is not known.
     pub start_response: StartResponse,
 }
@@ -164,6 +181,11 @@ impl Default for Settings {
                 "*_KEY",
             ])
             .expect(sound),
+            object_kinds: Vec::new(),
+            pod_patch: PodPatch::default(),
+            pre_start: Vec::new(),
+            post_stop: Vec::new(),
+            profile_list: Profiles::default(),
             start_response: StartResponse::parse("{host}:{port}").expect(sound),
         }
     }
@@ -172,28 +194,106 @@ impl Default for Settings {
 impl<'de> Deserialize<'de> for Settings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let written = Map::<String, Value>::deserialize(deserializer)?;
+        if let Some((key, instead)) = INSTEAD.iter().find(|(key, _)| written.contains_key(*key)) {
+            return Err(D::Error::custom(format!("`{key}` does not exist here: {instead}")));
+        }
         let (options, own): (Map<_, _>, Map<_, _>) = written.into_iter().partition(|(key, _)| options::is_option(key));
-        let mut settings = Self::deserialize(Value::Object(own)).map_err(D::Error::custom)?;
+        let mut path = serde_path_to_error::Track::new();
+        let own = Value::Object(own);
+        let mut settings =
+            Self::deserialize(serde_path_to_error::Deserializer::new(own, &mut path)).map_err(|error| {
+                let (path, mut why) = (path.path().to_string(), error.to_string());
+                if why.starts_with("unknown field") && path == "." {
+                    let options: Vec<_> = options::all().map(|option| format!("`{option}`")).collect();
+                    why = format!("{why}, or one of the options {}", options.join(", "));
+                }
+                D::Error::custom(if path == "." { why } else { format!("`{path}`: {why}") })
+            })?;
         settings.options.extend(options);
         Ok(settings)
     }
 }
 
+/// What KubeSpawner has and Outpost has in another way.
+const INSTEAD: [(&str, &str); 14] = [
+    ("after_pod_created_hook", "use `pre_start` or `pod_patch`"),
+    ("delete_pvc", "Outpost is not told of users who are deleted; use `storage_retention`"),
+    ("get_pod_url", "use `pod_connect_ip` or `start_response`"),
+    ("handle_legacy_names", "write `pvc_name_template` so that it gives the names that there are"),
+    ("internal_ssl", "each JupyterHub says whether it has it"),
+    ("k8s_api_host", "write it into the file of `kubeconfig`"),
+    ("k8s_api_request_retry_timeout", "requests are tried again until `start_timeout` or `stop_timeout`"),
+    ("k8s_api_ssl_ca_cert", "write it into the file of `kubeconfig`"),
+    ("k8s_api_verify_ssl", "write it into the file of `kubeconfig`"),
+    ("modify_pod_hook", "use `pod_patch`"),
+    ("post_stop_hook", "use `post_stop`"),
+    ("pre_spawn_hook", "use `pre_start` or `pod_patch`"),
+    ("profile_form_template", "the form is the JupyterHub's"),
+    ("remember_pvc_name", "the name of a claim is what `pvc_name_template` gives"),
+];
+
 impl Settings {
-    /// Checks what no single key can know.
+    /// Checks what no single key can know: all options, and those of all profiles, with a sample of a launch.
     ///
     /// # Errors
     /// A sentence that begins with the key.
     pub fn check(&self) -> Result<(), String> {
-        Options::read(&self.options).map(drop).map_err(|mistake| mistake.to_string())
+        let rule = |holds: bool, sentence: &str| if holds { Ok(()) } else { Err(sentence.to_owned()) };
+        rule(self.api_rate > 0 && self.api_burst > 0, "`api_rate` and `api_burst` have to be 1 or more")?;
+        rule(!self.api_timeout.is_zero(), "`api_timeout` must not be 0s")?;
+        rule(!self.stop_timeout.is_zero(), "`stop_timeout` must not be 0s")?;
+        rule(self.stale_after >= Duration::from_secs(1), "`stale_after` has to be 1s or more")?;
+        rule(self.namespaces.iter().all(|name| is_dns_label(name)), "`namespaces` has to be names of namespaces")?;
+        for (key, list) in [("pre_start", &self.pre_start), ("post_stop", &self.post_stop)] {
+            for (at, object) in list.iter().enumerate() {
+                objects::check(object, &self.object_kinds).map_err(|why| format!("`{key}[{at}]`: {why}"))?;
+            }
+        }
+        let options = Options::read(&self.options).map_err(|mistake| mistake.to_string())?;
+        rule(options.start_timeout >= Duration::from_secs(1), "`start_timeout` has to be 1s or more")?;
+        for (limit, guarantee) in [("cpu_limit", "cpu_guarantee"), ("mem_limit", "mem_guarantee")] {
+            let amount = |key: &str| quantity(key, self.options.get(key)?).ok();
+            let sound = amount(limit).zip(amount(guarantee)).is_none_or(|(limit, guarantee)| guarantee <= limit);
+            rule(sound, &format!("`{guarantee}` must not be above `{limit}`"))?;
+        }
+        for server in ["", "lab"] {
+            let launch = sample::launch("hub", "user", server);
+            plan::try_with(self, &launch, &[]).map_err(|error| told(&error))?;
+            for (place, overrides) in self.profile_list.all() {
+                plan::try_with(self, &launch, &overrides).map_err(|error| format!("{place}: {}", told(&error)))?;
+            }
+        }
+        Ok(())
     }
 
     /// The namespaces that servers can be in. `None`: any, since each user has one.
     #[must_use]
     pub fn all_namespaces(&self) -> Option<BTreeSet<String>> {
-        let own = self.options.get("namespace").and_then(Value::as_str).unwrap_or(&self.own_namespace);
-        Some(self.namespaces.iter().cloned().chain([own.to_owned()]).collect())
+        let namespace =
+            |options: &Map<String, Value>| options.get("namespace").and_then(Value::as_str).map(str::to_owned);
+        let of_users = |options: &Map<String, Value>| options.get("enable_user_namespaces") == Some(&Value::Bool(true));
+        let overrides: Vec<_> =
+            self.profile_list.all().flat_map(|(_, overrides)| overrides).map(|chosen| chosen.options).collect();
+        if of_users(&self.options) || overrides.iter().any(|options| of_users(options)) {
+            return None;
+        }
+        let own = namespace(&self.options).unwrap_or_else(|| self.own_namespace.clone());
+        let of_profiles = overrides.into_iter().filter_map(namespace);
+        Some(self.namespaces.iter().cloned().chain([own]).chain(of_profiles).collect())
     }
+
+    /// The site's resource options for a request, those of the chosen profile among them.
+    ///
+    /// # Errors
+    /// A sentence for the user: what was chosen cannot be had.
+    pub fn resources(&self, choice: &Choice<'_>) -> Result<Map<String, Value>, String> {
+        merge::resources(self, choice)
+    }
+}
+
+/// What an administrator reads.
+fn told(error: &Error) -> String {
+    error.cause().map_or_else(|| error.to_string(), str::to_owned)
 }
 
 /// Where a pod reads which namespace it is in.

@@ -1,18 +1,20 @@
 //! How a server is removed: gently, by force at the deadline, and nothing that is not this server's.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
+use kube::core::{DynamicObject, PartialObjectMeta};
 use serde::Deserialize as _;
 use tokio::time::Instant;
 
 use super::api::{ApiError, Patience};
-use super::names;
 use super::plan::Place;
 use super::view::{Following, Sighting};
 use super::{Kubernetes, place_of};
+use super::{names, objects};
 use crate::error::{Error, Result};
 use crate::model::{Handle, Uid};
 
@@ -32,6 +34,7 @@ impl Kubernetes {
             backend: self,
             uid,
             place: &place,
+            labels: names::backend_labels(&self.identity()?),
             following: self.view.follow(uid, &place.namespace, &place.pod),
             deadline: Instant::now() + settings.stop_timeout,
         };
@@ -55,6 +58,7 @@ struct Stop<'a> {
     backend: &'a Kubernetes,
     uid: &'a Uid,
     place: &'a Place,
+    labels: BTreeMap<String, String>,
     following: Following,
     deadline: Instant,
 }
@@ -71,17 +75,16 @@ impl Stop<'_> {
     }
 
     /// Whether an object carries this server's labels.
-    fn is_ours(&self, object: &Known) -> bool {
-        let label =
-            |name: &str| object.metadata.labels.as_ref().and_then(|labels| labels.get(name).map(String::as_str));
-        label(names::INSTALLATION).is_some_and(|installation| Some(installation) == self.backend.installation())
-            && label(names::SERVER) == Some(self.uid.as_str())
+    fn is_ours(&self, found: &ObjectMeta) -> bool {
+        let label = |name: &str| found.labels.as_ref().and_then(|labels| labels.get(name));
+        let of_backend = self.labels.iter().all(|(name, value)| label(name) == Some(value));
+        of_backend && label(names::SERVER).is_some_and(|server| server == self.uid.as_str())
     }
 
     /// The cluster's identifier of an object of this server.
     async fn find<K: Resource<DynamicType = ()>>(&self, name: &str) -> Result<Option<String>, ApiError> {
         let found = self.request(|| self.backend.cluster.get::<K, Known>(Some(&self.place.namespace), name)).await?;
-        Ok(found.filter(|object| self.is_ours(object)).and_then(|object| object.metadata.uid))
+        Ok(found.filter(|object| self.is_ours(&object.metadata)).and_then(|object| object.metadata.uid))
     }
 
     async fn owned<K: Resource<DynamicType = ()>>(&self, name: &str, id: Option<String>) -> Result<(), ApiError> {
@@ -161,8 +164,12 @@ impl Stop<'_> {
     /// Removes the objects that were made before the pod.
     async fn extra(&self) -> Result<(), ApiError> {
         for object in &self.place.extra {
-            let (resource, namespace) = (object.resource(), Some(&*self.place.namespace));
-            self.request(|| self.backend.cluster.delete_dynamic(&resource, namespace, &object.name)).await?;
+            let (resource, namespace, name) = (object.resource(), &self.place.namespace, &object.name);
+            let found = self.request(|| self.backend.cluster.get_any(&resource, namespace, name)).await?;
+            if let Some(found) = found.filter(|found| self.is_ours(&found.metadata)) {
+                let id = found.metadata.uid.as_deref();
+                self.request(|| self.backend.cluster.delete_any(&resource, namespace, name, id)).await?;
+            }
         }
         Ok(())
     }
@@ -172,9 +179,7 @@ impl Stop<'_> {
         for object in &self.place.post_stop {
             let applied = match DynamicObject::deserialize(object) {
                 Ok(object) => {
-                    let none = || GroupVersionKind::gvk("", "", "");
-                    let kind = object.types.as_ref().and_then(|types| GroupVersionKind::try_from(types).ok());
-                    let resource = ApiResource::from_gvk(&kind.unwrap_or_else(none));
+                    let resource = objects::reference(&object).resource();
                     let applied = self.request(|| self.backend.cluster.apply(&object, &resource)).await;
                     applied.map_err(|error| error.to_string())
                 }

@@ -319,3 +319,6 @@ impl Drop for Following {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,12 +36,13 @@ async fn what_belongs_to_others_is_in_the_way_and_stays() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leftover_is_replaced_and_a_server_that_runs_is_not() {
+    let settings = format!("{NAMED}start_timeout = 3\n");
     let ends = || [starts(), vec![Step::Hold, Step::Ends { code: 1, reason: "Error" }]].concat();
-    let Some(site) = Site::scripted(NAMED, move |_| ends()).await else { return };
+    let Some(site) = Site::scripted(&settings, move |_| ends()).await else { return };
     let (first, second) = (launch("ada", "lab"), launch("ada", "lab"));
     site.start(&first).await.unwrap();
     let message = site.failure(&second).await;
-    assert!(message.contains("pod-ada"), "{message}");
+    assert!(message.contains("An earlier start of your server still runs"), "{message}");
     site.stop(&second).await;
     assert_eq!(site.status(&first).await, Status::Running);
 

@@ -12,7 +12,7 @@ use crate::support::kube::kubelet::starts;
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_pod_owns_goes_with_it() {
     let Some(cluster) = Cluster::controlled().await else { return };
-    let site = Site::on(&cluster, "services_enabled = true\nservice_account = 'default'", |_| starts()).await;
+    let site = Site::on(&cluster, "services_enabled = true", |_| starts()).await;
     let (lost, kept) = (launch("ada", ""), launch("bob", ""));
     for launch in [&lost, &kept] {
         site.start(launch).await.unwrap();

@@ -19,8 +19,9 @@ async fn a_real_hub_starts_a_notebook_in_a_pod() {
     let steps = || vec![Step::Bind, Step::Waits { reason: "ContainerCreating", message: "" }, Step::RunsProcess];
     let kubelet = Kubelet::start(cluster, &namespace, move |_| steps()).await;
     let singleuser = hub.bin.join("jupyterhub-singleuser");
+    // Nobody here knows the names of a cluster, so that the hub is told where the process listens.
     let settings = format!(
-        "cmd = ['{}', '--allow-root']\n[hubs.hub1]\napi_url = '{}'\n[[overrides]]\nhubs = ['hub1']\nallow = 'all'\n",
+        "cmd = ['{}', '--allow-root']\npod_connect_ip = '127.0.0.1'\n[hubs.hub1]\napi_url = '{}'\n[[overrides]]\nhubs = ['hub1']\nallow = 'all'\n",
         singleuser.display(),
         hub.api
     );

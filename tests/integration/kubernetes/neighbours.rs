@@ -63,7 +63,7 @@ async fn a_replica_takes_over_a_start() {
     let first = TestOutpost::start_in(dirs[0].path(), &db.url, &toml).await;
     let second = TestOutpost::start_in(dirs[1].path(), &db.url, &toml).await;
     let request = body("lab", "1", "http://127.0.0.1:1/hub/api");
-    assert_eq!(first.post_async(&request).await.status, 200);
+    assert_eq!(first.post_async(&request).await.status, 202);
     let pods: kube::Api<Pod> = kube::Api::namespaced(cluster.admin().await, &namespace);
     let all = async || pods.list(&kube::api::ListParams::default()).await.unwrap().items;
     eventually("its pod is there", || async { (all().await.len() == 1).then_some(()) }).await;

@@ -11,6 +11,8 @@ const FIELD: usize = 48;
 pub const LONGEST: usize = 63;
 /// Digits of a hash.
 const HASH: usize = 8;
+/// The longest name of a domain.
+const LONGEST_DOMAIN: usize = 253;
 /// The longest slug with a hash where no other length is wanted.
 const HASHED: usize = 32;
 
@@ -100,6 +102,13 @@ pub fn is_label_value(text: &str) -> bool {
         && bytes.iter().all(between)
         && bytes.first().is_none_or(at_the_ends)
         && bytes.last().is_none_or(at_the_ends)
+}
+
+/// Whether Kubernetes takes it for the name of a label or of an annotation: `name`, or `example.org/name`.
+#[must_use]
+pub fn is_label_name(text: &str) -> bool {
+    let (domain, name) = text.split_once('/').unwrap_or(("example.org", text));
+    !name.is_empty() && is_label_value(name) && domain.len() <= LONGEST_DOMAIN && domain.split('.').all(is_dns_label)
 }
 
 fn hashed(name: &str, longest: usize) -> String {

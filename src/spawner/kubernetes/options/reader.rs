@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::{DEFAULTS, kinds};
 use crate::model::quantity;
+use crate::spawner::kubernetes::names::slugs;
 
 /// The options of which one after the other is read.
 pub struct Reader<'a> {
@@ -163,11 +164,20 @@ impl<'a> Reader<'a> {
 
     /// Labels or annotations.
     pub fn labels(&self, key: &'static str) -> Read<BTreeMap<String, String>> {
-        self.as_what(key, "names and their values, all texts", |value| {
+        self.as_what(key, "names like \"example.org/name\" and their values, all texts", |value| {
             let labels = value.as_object()?.iter().filter(|(_, value)| !value.is_null());
-            labels.map(|(name, value)| Some((name.clone(), sound_text(value)?))).collect()
+            labels.map(|(name, value)| Some((qualified(name)?, sound_text(value)?))).collect()
         })
         .map(Option::unwrap_or_default)
+    }
+
+    /// Labels as they are, not as what others make of them: their values are sound, too.
+    pub fn exact_labels(&self, key: &'static str) -> Read<BTreeMap<String, String>> {
+        let labels = self.labels(key)?;
+        if labels.values().all(|value| slugs::is_label_value(value)) {
+            return Ok(labels);
+        }
+        Err(Mistake { key, expected: "labels, whose values consist of letters, digits, `-`, `_` and `.`".to_owned() })
     }
 
     /// Variables: texts, or objects with `valueFrom`.
@@ -198,10 +208,11 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
-    /// Names of objects, as texts or as objects with a `name`.
+    /// Names of objects, as texts or as objects with a `name`, or one name alone.
     pub fn references(&self, key: &'static str) -> Read<Vec<LocalObjectReference>> {
         self.as_what(key, "a list of names", |value| {
-            in_order(value)?
+            let names = if value.is_string() { vec![value] } else { in_order(value)? };
+            names
                 .into_iter()
                 .map(|value| {
                     let name = value.as_str().or_else(|| value.get("name")?.as_str())?;
@@ -249,6 +260,10 @@ fn sound_text(value: &Value) -> Option<String> {
     value.as_str().filter(|text| !text.contains('\0')).map(str::to_owned)
 }
 
+fn qualified(name: &str) -> Option<String> {
+    slugs::is_label_name(name).then(|| name.to_owned())
+}
+
 fn texts(value: &Value) -> Option<Vec<String>> {
     value.as_array()?.iter().map(sound_text).collect()
 }
@@ -274,6 +289,22 @@ pub fn plain(value: &Value) -> Option<String> {
         Value::Number(number) => Some(number.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
+}
+
+/// Variables of a hub: plain values only, since what they could refer to is the site's. `null` takes one away.
+///
+/// # Errors
+/// What was expected.
+pub fn plain_variables(variables: &Map<String, Value>) -> Read<BTreeMap<String, Option<String>>> {
+    let expected = "an object of variables whose values are texts, numbers, booleans or null";
+    variables
+        .iter()
+        .map(|(name, value)| {
+            let value = if value.is_null() { Some(None) } else { plain(value).map(Some) };
+            let value = value.filter(|_| !name.is_empty() && !name.contains(['=', '\0']));
+            Ok((name.clone(), value.ok_or_else(|| Mistake { key: "environment", expected: expected.to_owned() })?))
+        })
+        .collect()
 }
 
 /// The elements of a list, or the values of a table in the order of their keys.

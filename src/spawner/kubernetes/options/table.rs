@@ -1,8 +1,8 @@
 //! Which options there are, and who may set them.
 
-use serde_json::Map;
+use serde_json::{Map, Value};
 
-use super::Options;
+use super::{Options, plain_variables};
 use crate::spawner::OptionTable;
 
 /// The options that a hub can set. Names of objects, profiles and what runs with Outpost's own rights are the site's.
@@ -87,7 +87,11 @@ pub const OPTIONS: OptionTable = OptionTable {
     ],
     check: |key, value| {
         let alone = Map::from_iter([(key.to_owned(), value.clone())]);
-        Options::read(&alone).map(drop).map_err(|mistake| mistake.expected)
+        let read = match (key, value) {
+            ("environment", Value::Object(variables)) => plain_variables(variables).map(drop),
+            _ => Options::read(&alone).map(drop),
+        };
+        read.map_err(|mistake| mistake.expected)
     },
 };
 
@@ -102,7 +106,6 @@ const OF_SITE: &[&str] = &[
     "ip",
     "pod_connect_ip",
     "pod_name_template",
-    "profile_list",
     "pvc_name_template",
     "secret_mount_path",
     "secret_name_template",
@@ -121,4 +124,37 @@ pub fn is_option(key: &str) -> bool {
 /// All options.
 pub fn all() -> impl Iterator<Item = &'static str> {
     OPTIONS.known.iter().chain(OF_SITE).copied()
+}
+
+/// The option of this name.
+#[must_use]
+pub fn find(key: &str) -> Option<&'static str> {
+    all().find(|option| *option == key)
+}
+
+/// The options whose texts are templates.
+const TEMPLATES: [&str; 17] = [
+    "default_url",
+    "environment",
+    "extra_annotations",
+    "extra_containers",
+    "extra_labels",
+    "extra_pod_config",
+    "init_containers",
+    "notebook_dir",
+    "service_account",
+    "storage_extra_annotations",
+    "storage_extra_labels",
+    "storage_selector",
+    "user_namespace_annotations",
+    "user_namespace_labels",
+    "volume_mounts",
+    "volumes",
+    "working_dir",
+];
+
+/// Whether the texts of this option are templates.
+#[must_use]
+pub fn is_template(key: &str) -> bool {
+    TEMPLATES.contains(&key)
 }

@@ -70,7 +70,13 @@ impl Creation {
             claims::ensure(&self.cluster, claim, now, &self.patience).await?;
         }
         for (object, reference) in self.plan.pre_start.iter().zip(&self.place.extra) {
-            let resource = reference.resource();
+            let (resource, namespace, name) = (reference.resource(), &self.place.namespace, &reference.name);
+            let found = self.request(|| self.cluster.get_any(&resource, namespace, name)).await;
+            if let Some(found) = found.map_err(|error| refused(&error))?
+                && !same(&found.metadata, &object.metadata, &[names::INSTALLATION, names::SPAWNER, names::HUB])
+            {
+                return Err(taken(&reference.kind, name, namespace));
+            }
             self.request(|| self.cluster.apply(object, &resource)).await.map_err(|error| refused(&error))?;
         }
         let pod = self.pod().await?;
