@@ -11,13 +11,16 @@ use kube::Resource;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::model::Uid;
 use crate::spawner::Progress;
 use crate::spawner::kubernetes::api::{ApiError, Cluster, Patience};
-use crate::spawner::kubernetes::names;
+use crate::spawner::kubernetes::capacity::Capacity;
 use crate::spawner::kubernetes::plan::{Place, Plan};
+use crate::spawner::kubernetes::settings::{CapacityCheck, Settings};
 use crate::spawner::kubernetes::turns::Turns;
+use crate::spawner::kubernetes::{claims, names};
 
 /// The pause before a name that is still taken is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -25,6 +28,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// What is to be created. It goes on for itself, so that no request is given up half-way where its start is dropped.
 pub struct Creation {
     pub cluster: Cluster,
+    pub settings: Arc<Settings>,
+    pub capacity: Arc<Capacity>,
     pub turns: Arc<Turns>,
     pub uid: Uid,
     pub place: Place,
@@ -52,6 +57,7 @@ impl Creation {
     /// Creates all objects, or finds those that are there. Gives the cluster's identifier of the pod.
     pub async fn run(self) -> Result<String> {
         let _turn = self.turns.take(&self.uid).await;
+        self.has_place().await?;
         if let Some(namespace) = &self.plan.namespace {
             match self.request(|| self.cluster.create(namespace)).await {
                 Err(error) if !error.is_conflict() => return Err(refused(&error)),
@@ -59,10 +65,9 @@ impl Creation {
             }
         }
         if let Some(claim) = &self.plan.claim {
-            match self.request(|| self.cluster.create(claim)).await {
-                Err(error) if !error.is_conflict() => return Err(refused(&error)),
-                _ => {}
-            }
+            // Nobody has to know when it was used where it is never deleted.
+            let now = self.settings.storage_retention.map(|_| Clock::System.now());
+            claims::ensure(&self.cluster, claim, now, &self.patience).await?;
         }
         for (object, reference) in self.plan.pre_start.iter().zip(&self.place.extra) {
             let (resource, namespace, name) = (reference.resource(), &self.place.namespace, &reference.name);
@@ -89,6 +94,27 @@ impl Creation {
         request: impl FnMut() -> F,
     ) -> Result<T, ApiError> {
         self.patience.until_answered(request).await
+    }
+
+    /// Whether a node has a place for the pod, as far as the site wants to know.
+    async fn has_place(&self) -> Result<()> {
+        let Some(spec) = self.plan.pod.spec.as_ref().filter(|_| self.settings.capacity_check != CapacityCheck::Off)
+        else {
+            return Ok(());
+        };
+        let Some(no_place) = self.capacity.no_place(&self.cluster, spec).await else { return Ok(()) };
+        // A pod that is there, from a start that was interrupted, has its place.
+        let (namespace, name) = (Some(&*self.place.namespace), &*self.place.pod);
+        let found = self.request(|| self.cluster.get::<Pod, Pod>(namespace, name)).await.ok().flatten();
+        if found.is_some_and(|found| whose(&found, &self.plan.pod) == Whose::This) {
+            return Ok(());
+        }
+        tracing::info!(server.uid = %self.uid, nodes = no_place.nodes, "there is no place for a server");
+        if self.settings.capacity_check == CapacityCheck::Fail {
+            return Err(Error::failed(format!("{} {}", no_place.reason, no_place.advice)));
+        }
+        self.progress.say(5, format!("{} Your server may have to wait.", no_place.reason));
+        Ok(())
     }
 
     async fn pod(&self) -> Result<String> {

@@ -30,6 +30,28 @@ pub const DIFFERENCES: &[Difference] = &[
             });
         }
     }),
+    ("a hub's labels join those of the site and replace none", |theirs, case| {
+        if case["misc"]["extra_labels"]["site"] == "of-the-hub" {
+            each(theirs, "labels", |labels| drop(labels.insert("site".into(), json!("its"))));
+        }
+    }),
+    ("a hub's variables stand as they are, whatever KubeSpawner or Kubernetes would read in them", |theirs, _| {
+        if let Some(price) = variable(theirs, "PRICE") {
+            *price = json!("{username} pays $$(HOME) $$$$5");
+        }
+    }),
+    (
+        "what a hub's options say about resources and places wins over a profile, since admission counted it",
+        |theirs, case| {
+            if case["misc"]["node_selector"]["zone"] == "b" {
+                *variable(theirs, "MEM_LIMIT").unwrap() = json!("2147483648");
+                let spec = &mut theirs["pod"]["spec"];
+                spec["containers"][0]["resources"]["limits"]["memory"] = json!("2147483648");
+                spec["nodeSelector"]["zone"] = json!("b");
+                spec["tolerations"].as_array_mut().unwrap().push(case["misc"]["tolerations"][0].clone());
+            }
+        },
+    ),
     ("a name that is too long for a service is cut, with a hash behind it", |theirs, _| {
         let name = &mut theirs["pod"]["metadata"]["name"];
         if name.as_str().is_some_and(|name| name.len() > 63) {
@@ -78,6 +100,12 @@ fn each(theirs: &mut Value, key: &str, change: impl Fn(&mut Map<String, Value>))
             change(map);
         }
     }
+}
+
+/// The value of a variable of the server.
+fn variable<'a>(theirs: &'a mut Value, name: &str) -> Option<&'a mut Value> {
+    let variables = theirs.pointer_mut("/pod/spec/containers/0/env")?.as_array_mut()?;
+    variables.iter_mut().find(|variable| variable["name"] == name).map(|variable| &mut variable["value"])
 }
 
 fn our_labels(theirs: &mut Value, _: &Value) {
