@@ -20,14 +20,20 @@ pub const DIFFERENCES: &[Difference] = &[
             annotations.shift_remove("hub.jupyter.org/jupyterhub-version");
         });
     }),
-    ("options cannot give another name of the user or the server than the hub's", |theirs, case| {
-        if case["user"] == "O'Neil" {
+    ("options cannot give another name of the user or of the server than the hub's", |theirs, case| {
+        if case["options"]["extra_labels"]["hub.jupyter.org/username"] == "another" {
             each(theirs, "labels", |labels| {
-                drop(labels.insert("hub.jupyter.org/username".into(), json!("o-neil---8a1d6ff4")))
+                labels.insert("hub.jupyter.org/username".into(), json!("o-neil---a803dedb"));
             });
             each(theirs, "annotations", |annotations| {
                 annotations.insert("hub.jupyter.org/servername".into(), case["server"].clone());
             });
+        }
+    }),
+    ("a name that is too long for a service is cut, with a hash behind it", |theirs, _| {
+        let name = &mut theirs["pod"]["metadata"]["name"];
+        if name.as_str().is_some_and(|name| name.len() > 63) {
+            *name = json!("a-user-whose-name-is-as-long-as-those---8e2e7e95--on---9e775f94");
         }
     }),
     ("a claim has its class in its spec only, not also in an annotation of old", |theirs, _| {
@@ -108,8 +114,11 @@ fn certificates(theirs: &mut Value) -> Option<&mut Value> {
     Some(&mut volumes.iter_mut().find(|volume| volume["name"] == "jupyterhub-internal-certs")?["secret"])
 }
 
-fn secret(theirs: &mut Value, _: &Value) {
-    let name = format!("outpost-{}", UID.to_ascii_lowercase());
+fn secret(theirs: &mut Value, case: &Value) {
+    let name = match &case["options"]["secret_name_template"] {
+        Value::String(_) => theirs["secret"]["metadata"]["name"].clone(),
+        _ => json!(format!("outpost-{}", UID.to_ascii_lowercase())),
+    };
     let mut data = theirs["secret"]["data"].as_object().cloned().unwrap_or_default();
     for variable in theirs.pointer_mut("/pod/spec/containers/0/env").unwrap().as_array_mut().unwrap() {
         let key = variable["name"].as_str().unwrap().to_owned();
@@ -124,11 +133,14 @@ fn secret(theirs: &mut Value, _: &Value) {
             "secretName": name, "defaultMode": volume["defaultMode"], "items": files.map(|file| json!({"key": file, "path": file})),
         });
     }
-    // What goes with the pod is labelled as the service is: as the pod, without its part.
-    let mut metadata = theirs["pod"]["metadata"].clone();
-    for label in ["app.kubernetes.io/component", "component", "hub.jupyter.org/servername"] {
-        metadata["labels"].as_object_mut().unwrap().shift_remove(label);
+    // It is labelled as a service is.
+    let mut metadata = theirs["service"]["metadata"].clone();
+    if metadata.is_null() {
+        metadata = theirs["pod"]["metadata"].clone();
+        for label in ["app.kubernetes.io/component", "component", "hub.jupyter.org/servername"] {
+            metadata["labels"].as_object_mut().unwrap().shift_remove(label);
+        }
     }
-    metadata["name"] = json!(name);
+    metadata["name"] = name;
     theirs["secret"] = json!({"metadata": metadata, "data": data});
 }
