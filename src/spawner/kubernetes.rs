@@ -176,7 +176,7 @@ impl Kubernetes {
 
     /// The last lines of one of a pod's containers: that of the server unless another one is named.
     async fn tail(&self, pod: &Sighting, container: Option<&str>, lines: usize) -> Result<Vec<String>> {
-        let container = container.unwrap_or(failures::NOTEBOOK);
+        let container = container.unwrap_or(manifest::NOTEBOOK);
         let params = LogParams {
             container: Some(container.to_owned()),
             tail_lines: i64::try_from(lines).ok(),

@@ -10,13 +10,13 @@ use super::profiles::Override;
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::model::{Launch, PLACEMENT, RESOURCES, Template, TemplateContext, merge, without_nulls};
-use crate::spawner::Choice;
+use crate::spawner::{Choice, singleuser};
 
 /// What a hub's plugin sends with every request, so that it counts only where the site says nothing.
 const OF_PLUGIN: [&str; 2] = ["port", "services_enabled"];
 
-/// Options of a hub that are no templates: its plugin has filled in what there was.
-const FILLED_BY_HUB: [&str; 2] = ["default_url", "notebook_dir"];
+/// Options that JupyterHub itself fills in, with fields of its own: those of a hub are no templates any more.
+const OF_JUPYTERHUB: [&str; 2] = ["default_url", "notebook_dir"];
 
 /// The options of a launch and the names of its objects.
 ///
@@ -75,16 +75,18 @@ fn combine(settings: &Settings, overrides: &[Override<'_>], launch: &Launch) -> 
     let names = Naming::read(&raw, &settings.own_namespace).map_err(refused)?.names(launch)?;
 
     // A hub adds labels to those of the site, and replaces none.
-    expand(&mut hub.options, &names.words)
+    let words = Words::new(&names, launch);
+    words
+        .fill_in(&mut hub.options)
         .map_err(|Mistake { key, .. }| refused(Mistake { key, expected: TEMPLATE.to_owned() }))?;
-    expand(&mut site, &names.words).map_err(refused)?;
+    words.fill_in(&mut site).map_err(refused)?;
     let labels = site.shift_remove("extra_labels").and_then(|labels| labels.as_object().cloned());
     merge(&mut site, hub.options);
     if let (Some(labels), Some(all)) = (labels, object(&mut site, "extra_labels")) {
         all.extend(labels);
     }
     for mut chosen in overrides {
-        expand(&mut chosen, &names.words).map_err(refused)?;
+        words.fill_in(&mut chosen).map_err(refused)?;
         merge(&mut site, chosen);
     }
     if let Some(more) = hub.counted.shift_remove("tolerations") {
@@ -120,7 +122,7 @@ impl Hub {
                 hub.counted.insert(key.clone(), value.clone());
             } else if key == "environment" {
                 hub.environment = value.as_object().cloned().unwrap_or_default();
-            } else if FILLED_BY_HUB.contains(&key_) {
+            } else if OF_JUPYTERHUB.contains(&key_) {
                 hub.options.insert(key.clone(), without_fields(value));
             } else if !OF_PLUGIN.contains(&key_) || silent(key) {
                 hub.options.insert(key.clone(), value.clone());
@@ -153,17 +155,33 @@ fn join(options: &mut Map<String, Value>, key: &str, more: &Value) {
     options.insert(key.to_owned(), Value::Array(all));
 }
 
-/// Fills in the templates in all options that have some.
-fn expand(options: &mut Map<String, Value>, words: &TemplateContext<'_>) -> Result<(), Mistake> {
-    for (key, value) in options {
-        if options::is_template(key)
-            && let Some(key) = options::find(key)
-        {
-            expand_value(value, words, "")
-                .map_err(|why| Mistake { key, expected: format!("made of templates, but {why}") })?;
-        }
+/// The fields of templates.
+struct Words<'a> {
+    of_most: &'a TemplateContext<'static>,
+    of_jupyterhub: TemplateContext<'static>,
+}
+
+impl<'a> Words<'a> {
+    fn new(names: &'a Names, launch: &Launch) -> Self {
+        let mut of_jupyterhub = names.words.clone();
+        of_jupyterhub.insert("username", launch.user.to_string());
+        of_jupyterhub.insert("base_url", singleuser::base_url(launch).to_owned());
+        Self { of_most: &names.words, of_jupyterhub }
     }
-    Ok(())
+
+    /// Fills in the templates in all options that have some.
+    fn fill_in(&self, options: &mut Map<String, Value>) -> Result<(), Mistake> {
+        for (key, value) in options {
+            if options::is_template(key)
+                && let Some(key) = options::find(key)
+            {
+                let words = if OF_JUPYTERHUB.contains(&key) { &self.of_jupyterhub } else { self.of_most };
+                expand_value(value, words, "")
+                    .map_err(|why| Mistake { key, expected: format!("made of templates, but {why}") })?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Fills in the templates in all texts of a value. The names of its keys stay.

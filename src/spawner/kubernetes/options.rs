@@ -224,7 +224,7 @@ static DEFAULTS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
         ("events_enabled", json!(true)),
         ("delete_grace_period", json!(1)),
         ("delete_stopped_pods", json!(true)),
-        ("start_timeout", json!(60)),
+        ("start_timeout", json!("60s")),
         ("slug_scheme", json!("safe")),
         ("pod_name_template", json!("jupyter-{user_server}--{hub}")),
         ("pvc_name_template", json!("claim-{user_server}--{hub}")),

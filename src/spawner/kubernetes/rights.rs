@@ -45,12 +45,22 @@ pub fn rules(settings: &Settings) -> Vec<Rule> {
     rule(&servers, "", "events", &["list", "watch"], "progress of a start, and why it failed");
     rule(&servers, "", "secrets", &["create", "delete", "get"], "a server's API token, its certificates");
     rule(&servers, "", "services", &["create", "delete", "get"], "a server's name in the cluster's DNS");
-    if any_where(&settings.options, "storage_pvc_ensure") {
+    if may_be_on(settings, "storage_pvc_ensure") {
         rule(&servers, "", "persistentvolumeclaims", &["create", "get"], "`storage_pvc_ensure`: a claim for each user");
     }
     if settings.storage_retention.is_some() {
         let verbs = ["delete", "list", "patch"];
         rule(&servers, "", "persistentvolumeclaims", &verbs, "`storage_retention`: when a claim was last used");
+    }
+    for kind in &settings.object_kinds {
+        let (resource, verbs) = (kind.resource(), ["create", "delete", "get", "patch"]);
+        rule(
+            &servers,
+            &resource.group,
+            &resource.plural,
+            &verbs,
+            "`object_kinds`: objects of `pre_start` and `post_stop`",
+        );
     }
     if settings.all_namespaces().is_none() {
         rule(&Scope::Cluster, "", "namespaces", &["create"], "`enable_user_namespaces`: a namespace for each user");
@@ -65,13 +75,10 @@ pub fn rules(settings: &Settings) -> Vec<Rule> {
 }
 
 /// Whether a switch is on in the options, or in what a profile overrides.
-fn any_where(options: &Map<String, Value>, switch: &str) -> bool {
-    options.iter().any(|(key, value)| match value {
-        Value::Bool(on) => *on && key == switch,
-        Value::Object(inner) => any_where(inner, switch),
-        Value::Array(list) => list.iter().filter_map(Value::as_object).any(|inner| any_where(inner, switch)),
-        _ => false,
-    })
+fn may_be_on(settings: &Settings, switch: &str) -> bool {
+    let is_on = |options: &Map<String, Value>| options.get(switch) == Some(&Value::Bool(true));
+    is_on(&settings.options)
+        || settings.profile_list.all().any(|(_, overrides)| overrides.iter().any(|over| is_on(over.options)))
 }
 
 #[cfg(test)]
@@ -110,11 +117,13 @@ mod tests {
     fn what_is_switched_on_needs_more() {
         let rules = written(
             "namespace = 'a'\nnamespaces = ['b']\nstorage_retention = '30d'\ncapacity_check = 'warn'\n\
+             object_kinds = ['networking.k8s.io/v1/NetworkPolicy']\n\
              [[profile_list]]\ndisplay_name = 'x'\nkubespawner_override = { storage_pvc_ensure = true }",
         );
         for rule in [
             "create+get persistentvolumeclaims a and b",
             "delete+list+patch persistentvolumeclaims a and b",
+            "create+delete+get+patch networkpolicies a and b",
             "list nodes everywhere",
             "list pods everywhere",
         ] {

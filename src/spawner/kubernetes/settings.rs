@@ -39,7 +39,7 @@ pub struct Settings {
     /// The most requests to the API server at once, after a pause.
     pub api_burst: u32,
     /// How long one request to the API server may take.
-    #[serde(deserialize_with = "seconds", alias = "k8s_api_request_timeout")]
+    #[serde(deserialize_with = "seconds")]
     pub api_timeout: Duration,
     /// How long a stop may take, before the pod is removed by force.
     #[serde(deserialize_with = "seconds")]
@@ -202,12 +202,13 @@ impl<'de> Deserialize<'de> for Settings {
         let own = Value::Object(own);
         let mut settings =
             Self::deserialize(serde_path_to_error::Deserializer::new(own, &mut path)).map_err(|error| {
-                let (path, mut why) = (path.path().to_string(), error.to_string());
-                if why.starts_with("unknown field") && path == "." {
+                let (path, why) = (path.path().to_string(), error.to_string());
+                D::Error::custom(if !why.starts_with("unknown field") || path.contains(['.', '[']) {
+                    format!("`{path}`: {why}")
+                } else {
                     let options: Vec<_> = options::all().map(|option| format!("`{option}`")).collect();
-                    why = format!("{why}, or one of the options {}", options.join(", "));
-                }
-                D::Error::custom(if path == "." { why } else { format!("`{path}`: {why}") })
+                    format!("{why}, or one of the options {}", options.join(", "))
+                })
             })?;
         settings.options.extend(options);
         Ok(settings)
@@ -215,7 +216,7 @@ impl<'de> Deserialize<'de> for Settings {
 }
 
 /// What KubeSpawner has and Outpost has in another way.
-const INSTEAD: [(&str, &str); 14] = [
+const INSTEAD: [(&str, &str); 15] = [
     ("after_pod_created_hook", "use `pre_start` or `pod_patch`"),
     ("delete_pvc", "Outpost is not told of users who are deleted; use `storage_retention`"),
     ("get_pod_url", "use `pod_connect_ip` or `start_response`"),
@@ -223,6 +224,7 @@ const INSTEAD: [(&str, &str); 14] = [
     ("internal_ssl", "each JupyterHub says whether it has it"),
     ("k8s_api_host", "write it into the file of `kubeconfig`"),
     ("k8s_api_request_retry_timeout", "requests are tried again until `start_timeout` or `stop_timeout`"),
+    ("k8s_api_request_timeout", "use `api_timeout`"),
     ("k8s_api_ssl_ca_cert", "write it into the file of `kubeconfig`"),
     ("k8s_api_verify_ssl", "write it into the file of `kubeconfig`"),
     ("modify_pod_hook", "use `pod_patch`"),
@@ -313,3 +315,6 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Er
 fn optional_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     seconds(deserializer).map(Some)
 }
+
+#[cfg(test)]
+mod tests;

@@ -127,7 +127,11 @@ fn a_place_that_was_given_is_taken() {
 #[test]
 fn a_node_has_room_for_so_many_pods() {
     let mut nodes = nodes();
-    let spec = || wanted(gpu(), &json!({"nvidia.com/gpu": "1"}));
+    let spec = || {
+        let mut large = gpu();
+        large["nodeSelector"] = json!({"pool": "gpu"});
+        wanted(large, &json!({"cpu": "1"}))
+    };
     assert_eq!(nodes.place(&spec()), Ok(()));
     let no_place = nodes.place(&spec()).unwrap_err();
     assert!(no_place.nodes.contains("1 Insufficient pods"), "{}", no_place.nodes);

@@ -121,7 +121,7 @@ fn templates_are_filled_in() {
         "volumes": [{"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}}],
         "volume_mounts": {"b": {"name": "home", "mountPath": "/b"}, "a": {"name": "home", "mount_path": "/{username}", "subPath": "{unescaped_username}{{}}"}},
         "environment": {"POD": "{pod_name}", "FROM": {"valueFrom": {"secretKeyRef": {"name": "s-{hub}", "key": "k"}}}},
-        "node_selector": {"not": "{a template}"}});
+        "notebook_dir": "{base_url}{unescaped_username}", "lifecycle_hooks": {"postStart": {"exec": {"command": ["{no template}"]}}}});
     let options =
         options(settings, json!({"environment": {"J": "{\"a\": {}}", "N": null, "I": 1}, "default_url": "/{x}"}), "");
     assert_eq!(options.volumes[0].persistent_volume_claim.as_ref().unwrap().claim_name, "claim-ann--hub");
@@ -135,7 +135,9 @@ fn templates_are_filled_in() {
     let expected = [("I", text("1")), ("J", text("{\"a\": {}}")), ("N", None)].map(|(k, v)| (k.to_owned(), v));
     assert_eq!(options.hub_environment, expected.into());
     assert_eq!(options.default_url.as_deref(), Some("/{x}"));
-    assert_eq!(options.node_selector["not"], "{a template}");
+    assert_eq!(options.notebook_dir.as_deref(), Some("/ann"));
+    let hook = options.lifecycle_hooks.unwrap().post_start.unwrap().exec.unwrap();
+    assert_eq!(hook.command.unwrap(), ["{no template}"]);
 }
 
 #[rstest]

@@ -71,9 +71,12 @@ pub const OPTIONS: OptionTable = OptionTable {
         ("allow_privilege_escalation", "it lets programs gain rights of other users in the container"),
         ("automount_service_account_token", "it hands over rights on the cluster"),
         ("container_security_context", "it can hand over a node of the cluster"),
+        ("extra_annotations", "it can switch off what protects nodes from containers"),
         ("extra_container_config", "it can hand over a node of the cluster"),
         ("extra_containers", "it runs any program beside the server"),
         ("extra_pod_config", "it can hand over a node of the cluster"),
+        ("fs_gid", "it can read files of other users on shared volumes"),
+        ("gid", "it can read files of other users on shared volumes"),
         ("image_pull_secrets", "it uses credentials of the namespace"),
         ("init_containers", "it runs any program before the server"),
         ("lifecycle_hooks", "it runs any program in the container"),
@@ -83,6 +86,9 @@ pub const OPTIONS: OptionTable = OptionTable {
         ("privileged", "it hands over a node of the cluster"),
         ("scheduler_name", "it goes around the site's scheduler"),
         ("service_account", "it hands over rights on the cluster"),
+        ("storage_selector", "it can claim volumes of other users"),
+        ("supplemental_gids", "it can read files of other users on shared volumes"),
+        ("uid", "it can read files of other users on shared volumes"),
         ("volumes", "it can mount secrets, claims of other users and directories of nodes"),
     ],
     check: |key, value| {
@@ -157,4 +163,27 @@ const TEMPLATES: [&str; 17] = [
 #[must_use]
 pub fn is_template(key: &str) -> bool {
     TEMPLATES.contains(&key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spawner::options::KUBESPAWNER_OPTIONS;
+
+    #[test]
+    fn options_are_those_of_kubespawner() {
+        assert_eq!(all().find(|key| !KUBESPAWNER_OPTIONS.contains(key)), None);
+        assert_eq!(TEMPLATES.iter().find(|key| !is_option(key)), None);
+        assert_eq!(OPTIONS.sensitive.iter().find(|(key, _)| !OPTIONS.known.contains(key)), None);
+    }
+
+    #[test]
+    fn a_hub_sets_no_names_and_refers_to_no_secrets() {
+        for key in ["profile_list", "pod_name_template", "pod_patch", "enable_user_namespaces", "k8s_api_host"] {
+            assert!(!OPTIONS.known.contains(&key), "{key}");
+        }
+        let reference = serde_json::json!({"A": {"valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}});
+        assert!((OPTIONS.check)("environment", &reference).unwrap_err().contains("values are texts"));
+        assert!((OPTIONS.check)("volumes", &serde_json::json!([{"nme": "x"}])).unwrap_err().contains("`[0].nme`"));
+    }
 }

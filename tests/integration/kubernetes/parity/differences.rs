@@ -20,14 +20,42 @@ pub const DIFFERENCES: &[Difference] = &[
             annotations.shift_remove("hub.jupyter.org/jupyterhub-version");
         });
     }),
-    ("options cannot give another name of the user or the server than the hub's", |theirs, case| {
-        if case["user"] == "O'Neil" {
+    ("options cannot give another name of the user or of the server than the hub's", |theirs, case| {
+        if case["options"]["extra_labels"]["hub.jupyter.org/username"] == "another" {
             each(theirs, "labels", |labels| {
-                drop(labels.insert("hub.jupyter.org/username".into(), json!("o-neil---8a1d6ff4")))
+                labels.insert("hub.jupyter.org/username".into(), json!("o-neil---a803dedb"));
             });
             each(theirs, "annotations", |annotations| {
                 annotations.insert("hub.jupyter.org/servername".into(), case["server"].clone());
             });
+        }
+    }),
+    ("a hub's labels join those of the site and replace none", |theirs, case| {
+        if case["misc"]["extra_labels"]["site"] == "of-the-hub" {
+            each(theirs, "labels", |labels| drop(labels.insert("site".into(), json!("its"))));
+        }
+    }),
+    ("a hub's variables stand as they are, whatever KubeSpawner or Kubernetes would read in them", |theirs, _| {
+        if let Some(price) = variable(theirs, "PRICE") {
+            *price = json!("{username} pays $$(HOME) $$$$5");
+        }
+    }),
+    (
+        "what a hub's options say about resources and places wins over a profile, since admission counted it",
+        |theirs, case| {
+            if case["misc"]["node_selector"]["zone"] == "b" {
+                *variable(theirs, "MEM_LIMIT").unwrap() = json!("2147483648");
+                let spec = &mut theirs["pod"]["spec"];
+                spec["containers"][0]["resources"]["limits"]["memory"] = json!("2147483648");
+                spec["nodeSelector"]["zone"] = json!("b");
+                spec["tolerations"].as_array_mut().unwrap().push(case["misc"]["tolerations"][0].clone());
+            }
+        },
+    ),
+    ("a name that is too long for a service is cut, with a hash behind it", |theirs, _| {
+        let name = &mut theirs["pod"]["metadata"]["name"];
+        if name.as_str().is_some_and(|name| name.len() > 63) {
+            *name = json!("a-user-whose-name-is-as-long-as-those---8e2e7e95--on---9e775f94");
         }
     }),
     ("a claim has its class in its spec only, not also in an annotation of old", |theirs, _| {
@@ -74,6 +102,12 @@ fn each(theirs: &mut Value, key: &str, change: impl Fn(&mut Map<String, Value>))
     }
 }
 
+/// The value of a variable of the server.
+fn variable<'a>(theirs: &'a mut Value, name: &str) -> Option<&'a mut Value> {
+    let variables = theirs.pointer_mut("/pod/spec/containers/0/env")?.as_array_mut()?;
+    variables.iter_mut().find(|variable| variable["name"] == name).map(|variable| &mut variable["value"])
+}
+
 fn our_labels(theirs: &mut Value, _: &Value) {
     for object in OBJECTS {
         let Some(metadata) = theirs.pointer_mut(&format!("/{object}/metadata")) else { continue };
@@ -108,8 +142,11 @@ fn certificates(theirs: &mut Value) -> Option<&mut Value> {
     Some(&mut volumes.iter_mut().find(|volume| volume["name"] == "jupyterhub-internal-certs")?["secret"])
 }
 
-fn secret(theirs: &mut Value, _: &Value) {
-    let name = format!("outpost-{}", UID.to_ascii_lowercase());
+fn secret(theirs: &mut Value, case: &Value) {
+    let name = match &case["options"]["secret_name_template"] {
+        Value::String(_) => theirs["secret"]["metadata"]["name"].clone(),
+        _ => json!(format!("outpost-{}", UID.to_ascii_lowercase())),
+    };
     let mut data = theirs["secret"]["data"].as_object().cloned().unwrap_or_default();
     for variable in theirs.pointer_mut("/pod/spec/containers/0/env").unwrap().as_array_mut().unwrap() {
         let key = variable["name"].as_str().unwrap().to_owned();
@@ -124,11 +161,14 @@ fn secret(theirs: &mut Value, _: &Value) {
             "secretName": name, "defaultMode": volume["defaultMode"], "items": files.map(|file| json!({"key": file, "path": file})),
         });
     }
-    // What goes with the pod is labelled as the service is: as the pod, without its part.
-    let mut metadata = theirs["pod"]["metadata"].clone();
-    for label in ["app.kubernetes.io/component", "component", "hub.jupyter.org/servername"] {
-        metadata["labels"].as_object_mut().unwrap().shift_remove(label);
+    // It is labelled as a service is.
+    let mut metadata = theirs["service"]["metadata"].clone();
+    if metadata.is_null() {
+        metadata = theirs["pod"]["metadata"].clone();
+        for label in ["app.kubernetes.io/component", "component", "hub.jupyter.org/servername"] {
+            metadata["labels"].as_object_mut().unwrap().shift_remove(label);
+        }
     }
-    metadata["name"] = json!(name);
+    metadata["name"] = name;
     theirs["secret"] = json!({"metadata": metadata, "data": data});
 }
