@@ -32,7 +32,7 @@ fn terminated(code: i32, reason: &str) -> Value {
 #[case(json!({"phase": "Unknown"}), Status::Unknown)]
 #[case(json!({}), Status::Starting)]
 fn phases_are_states(#[case] status: Value, #[case] expected: Status) {
-    assert_eq!(status(&pod(status)), expected);
+    assert_eq!(super::status(&pod(status)), expected);
 }
 
 #[rstest]
