@@ -24,7 +24,7 @@ pub use self::flavors::{Definitions, Document, Entry, Flavor, Format, Kind, Sele
 pub use self::normalise::Normalise;
 pub use self::overrides::Rules;
 use self::overrides::{Facts, Rule, Scales, Weighed};
-pub use self::sentences::{OwnServer, amount, refusal, waiting};
+pub use self::sentences::{OwnServer, refusal, waiting};
 use crate::error::{Error, Result};
 use crate::model::{Need, Quota, merge, without_nulls};
 use crate::spawner::{Choice, OptionTable, SiteResources};

@@ -17,7 +17,7 @@ pub use launch::{AuthState, Certificates, Handle, Launch, Template, TemplateCont
 pub use matching::{FullMatch, Glob, Names};
 pub use merge::{merge, without_nulls};
 pub use printable::{printable, printable_json};
-pub use quantity::quantity;
+pub use quantity::{kubernetes_quantity, quantity};
 pub use quota::{Counted, Need, OfFlavor, Quota, Scope};
 pub use request::{Environment, StartRequest, StoredRequest, check_authentication};
 pub use resources::{PLACEMENT, RESOURCES, Resources, check_resource};

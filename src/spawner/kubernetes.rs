@@ -6,6 +6,9 @@
 //! again by its name and its labels: Outpost keeps nothing that it could not lose.
 
 pub mod api;
+pub mod capacity;
+pub mod check;
+pub mod claims;
 pub mod events;
 pub mod failures;
 pub mod manifest;
@@ -16,10 +19,12 @@ pub mod options;
 pub mod patch;
 pub mod plan;
 pub mod profiles;
+pub mod rights;
 pub mod sample;
 pub mod settings;
 mod starting;
 mod stopping;
+mod tidying;
 mod turns;
 pub mod view;
 mod watch;
@@ -37,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::api::{Cluster, Limits, Source};
+use self::capacity::Capacity;
 pub use self::options::OPTIONS;
 use self::plan::{Identity, Place};
 pub use self::settings::Settings;
@@ -75,6 +81,7 @@ pub struct Kubernetes {
     view: Arc<View>,
     watched: Mutex<BTreeSet<String>>,
     turns: Arc<Turns>,
+    capacity: Arc<Capacity>,
 }
 
 impl Kubernetes {
@@ -104,7 +111,7 @@ impl Kubernetes {
 
     fn with_cluster(name: &str, settings: Settings, context: Context, cluster: Cluster) -> Result<Arc<Self>, String> {
         let settings = settled(settings, &cluster)?;
-        Ok(Arc::new(Self {
+        let backend = Arc::new(Self {
             name: name.to_owned(),
             settings: ArcSwap::from_pointee(settings),
             cluster,
@@ -113,7 +120,11 @@ impl Kubernetes {
             view: Arc::default(),
             watched: Mutex::default(),
             turns: Arc::default(),
-        }))
+            capacity: Arc::default(),
+        });
+        let Context { tracker, shutdown, .. } = &backend.context;
+        tracker.spawn(shutdown.clone().run_until_cancelled_owned(tidying::for_ever(Arc::downgrade(&backend))));
+        Ok(backend)
     }
 
     /// The cluster.
@@ -154,7 +165,9 @@ impl Kubernetes {
         self.view.expect(scope);
         let Context { tracker, shutdown, .. } = &self.context;
         tracker.spawn(shutdown.clone().run_until_cancelled_owned(watch.clone().pods()));
-        tracker.spawn(shutdown.clone().run_until_cancelled_owned(watch.events()));
+        if settings.options.get("events_enabled") != Some(&Value::Bool(false)) {
+            tracker.spawn(shutdown.clone().run_until_cancelled_owned(watch.events()));
+        }
     }
 
     fn is_fresh(&self, namespace: &str) -> bool {
@@ -222,7 +235,12 @@ impl Spawner for Kubernetes {
     }
 
     fn trouble(&self) -> Option<String> {
-        let blind = self.view.blind(self.settings.load().stale_after);
+        let settings = self.settings.load();
+        let mut blind = self.view.blind(settings.stale_after);
+        // A server of old times may be where nothing is to be seen any more.
+        if let Some(namespaces) = settings.all_namespaces() {
+            blind.retain(|(scope, _)| namespaces.contains(scope));
+        }
         let troubles = blind.into_iter().map(|(scope, trouble)| {
             let place = if scope.is_empty() { "the cluster".to_owned() } else { format!("the namespace {scope}") };
             format!("the pods of {place} cannot be seen: {}", trouble.as_deref().unwrap_or("they were not listed yet"))

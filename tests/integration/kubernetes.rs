@@ -1,6 +1,9 @@
 //! The Kubernetes backend against a real API server.
 
 mod budget;
+mod capacity;
+mod check;
+mod claims;
 mod conflicts;
 mod failures;
 mod faults;
@@ -12,6 +15,7 @@ mod kills;
 mod neighbours;
 mod parity;
 mod rights;
+mod tidying;
 mod watching;
 
 use std::path::Path;

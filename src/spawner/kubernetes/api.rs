@@ -33,6 +33,9 @@ use crate::metrics::Metrics;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// How many objects a page of a list has at most.
+const PAGE: u32 = 500;
+
 /// Who applies objects, in the words of server-side apply.
 pub const FIELD_MANAGER: &str = "outpost";
 
@@ -190,6 +193,59 @@ impl Cluster {
             Ok(event) => Ok(event),
             Err(error) => Err(target.failed(error)),
         }))
+    }
+
+    /// All objects, page by page.
+    ///
+    /// # Errors
+    /// The API's answer, or that there was none; objects before that were taken.
+    pub async fn each<K, T>(
+        &self,
+        namespace: Option<&str>,
+        params: &ListParams,
+        mut take: impl FnMut(T) + Send,
+    ) -> Result<(), ApiError>
+    where
+        K: Resource<DynamicType = ()>,
+        T: DeserializeOwned,
+    {
+        let mut params = params.clone().limit(PAGE);
+        loop {
+            let page = self.list::<K, T>(namespace, &params).await?;
+            page.items.into_iter().for_each(&mut take);
+            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if params.continue_token.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Changes keys of an object by a merge patch.
+    ///
+    /// # Errors
+    /// The API's answer, or that there was none.
+    pub async fn merge<K>(&self, namespace: Option<&str>, name: &str, patch: &serde_json::Value) -> Result<K, ApiError>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned,
+    {
+        let target = Target::of::<K>("patch", namespace);
+        self.read(&target, target.request().patch(name, &PatchParams::default(), &Patch::Merge(patch))).await
+    }
+
+    /// Deletes an object, unless it was changed since it was read.
+    ///
+    /// # Errors
+    /// The API's answer, or that there was none: 409 if it was changed.
+    pub async fn delete_unchanged<K>(&self, object: &K) -> Result<(), ApiError>
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let (metadata, target) = (object.meta(), Target::of::<K>("delete", object.meta().namespace.as_deref()));
+        let (uid, resource_version) = (metadata.uid.clone(), metadata.resource_version.clone());
+        let preconditions = Some(Preconditions { uid, resource_version });
+        let params = DeleteParams { preconditions, ..DeleteParams::background() };
+        let name = metadata.name.as_deref().unwrap_or_default();
+        self.read::<serde_json::Value>(&target, target.request().delete(name, &params)).await.map(drop)
     }
 
     /// Deletes an object; one that is not there, or that is another one than `id` says, is deleted already.

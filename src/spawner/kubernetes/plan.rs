@@ -145,23 +145,36 @@ fn place_of(settings: &Settings, launch: &Launch, options: &Options, names: &Nam
         secret: names.secret.clone(),
         claim: options.storage_pvc_ensure.then(|| names.claim.clone()),
         port: options.port,
-        host: host(options, names)?.or_else(|| by_service.then(|| names.dns_name.clone())),
+        host: host(options, names, by_service)?,
         grace_period: options.delete_grace_period,
         extra: made("pre_start", &settings.pre_start)?.iter().map(objects::reference).collect(),
         post_stop: post_stop.iter().map(serde_json::to_value).collect::<Result<_, _>>().map_err(Error::internal)?,
     })
 }
 
-/// The host that the site names, part by part, since a template can leave hyphens at the end of each.
-fn host(options: &Options, names: &Names) -> Result<Option<String>> {
-    let Some(host) = &options.pod_connect_ip else { return Ok(None) };
-    let fields: Vec<&str> = names.words.keys().copied().collect();
-    let parts = host.split('.').map(|part| {
-        let template =
-            Template::parse(part, &fields).map_err(|why| Error::internal(format!("`pod_connect_ip`: {why}")))?;
-        names::render(&template, &names.words)
-    });
-    Ok(Some(parts.collect::<Result<Vec<_>>>()?.join(".")))
+/// The host that hubs are told; `None`: the pod's own address. What the site names is filled in part by part, since a template
+/// can leave hyphens at the end of each.
+fn host(options: &Options, names: &Names, by_service: bool) -> Result<Option<String>> {
+    let host = match &options.pod_connect_ip {
+        None if by_service => names.dns_name.clone(),
+        None => return Ok(None),
+        Some(host) => {
+            let fields: Vec<&str> = names.words.keys().copied().collect();
+            let parts = host.split('.').map(|part| {
+                let template = Template::parse(part, &fields)
+                    .map_err(|why| Error::internal(format!("`pod_connect_ip`: {why}")))?;
+                names::render(&template, &names.words)
+            });
+            parts.collect::<Result<Vec<_>>>()?.join(".")
+        }
+    };
+    // Hubs split the answer at its colon, and some put it into a command line.
+    if host.starts_with('-') || !host.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '-') {
+        return Err(Error::Refused(format!(
+            "The server would be at {host:?}, which is no name of a host. Please ask the administrators of the system."
+        )));
+    }
+    Ok(Some(host))
 }
 
 fn plan_of(
@@ -176,6 +189,9 @@ fn plan_of(
     let blueprint = Blueprint { settings, options, launch, place, identity };
     let pod = settings.pod_patch.apply(manifest::pod(&blueprint)?, &names.words);
     let mut pod = pod.map_err(|why| Error::internal(format!("`pod_patch`: {why}")))?;
+    if !pod.spec.iter().flat_map(|spec| &spec.containers).any(|container| container.name == manifest::NOTEBOOK) {
+        return Err(Error::internal(format!("`pod_patch`: it leaves no container {:?}", manifest::NOTEBOOK)));
+    }
     pod.metadata.name = Some(place.pod.clone());
     pod.metadata.namespace = Some(place.namespace.clone());
     pod.metadata.labels.get_or_insert_default().extend(labels.clone());
@@ -190,3 +206,6 @@ fn plan_of(
         start_timeout: options.start_timeout,
     })
 }
+
+#[cfg(test)]
+mod tests;

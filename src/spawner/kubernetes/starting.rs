@@ -45,6 +45,8 @@ impl Kubernetes {
         let begun = Instant::now();
         let creation = Creation {
             cluster: self.cluster.clone(),
+            settings: settings.clone(),
+            capacity: self.capacity.clone(),
             turns: self.turns.clone(),
             uid: launch.uid.clone(),
             place: place.clone(),

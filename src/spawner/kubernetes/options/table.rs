@@ -164,3 +164,26 @@ const TEMPLATES: [&str; 17] = [
 pub fn is_template(key: &str) -> bool {
     TEMPLATES.contains(&key)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spawner::options::KUBESPAWNER_OPTIONS;
+
+    #[test]
+    fn options_are_those_of_kubespawner() {
+        assert_eq!(all().find(|key| !KUBESPAWNER_OPTIONS.contains(key)), None);
+        assert_eq!(TEMPLATES.iter().find(|key| !is_option(key)), None);
+        assert_eq!(OPTIONS.sensitive.iter().find(|(key, _)| !OPTIONS.known.contains(key)), None);
+    }
+
+    #[test]
+    fn a_hub_sets_no_names_and_refers_to_no_secrets() {
+        for key in ["profile_list", "pod_name_template", "pod_patch", "enable_user_namespaces", "k8s_api_host"] {
+            assert!(!OPTIONS.known.contains(&key), "{key}");
+        }
+        let reference = serde_json::json!({"A": {"valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}});
+        assert!((OPTIONS.check)("environment", &reference).unwrap_err().contains("values are texts"));
+        assert!((OPTIONS.check)("volumes", &serde_json::json!([{"nme": "x"}])).unwrap_err().contains("`[0].nme`"));
+    }
+}

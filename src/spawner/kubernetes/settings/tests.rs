@@ -79,6 +79,8 @@ fn a_bad_key_is_named(#[case] text: &str, #[case] expected: &str) {
 #[case("pod_name_template = 'x-{nope}'", "`pod_name_template` has to be a template, but `{nope}` is no field here")]
 #[case("pod_name_template = 'X'", "The name of the pod")]
 #[case("pod_connect_ip = '{nope}.x'", "`pod_connect_ip`: `{nope}` is no field here")]
+#[case("pod_connect_ip = 'fe80::1'", "The server would be at \"fe80::1\", which is no name of a host")]
+#[case("services_enabled = true\ndns_name_template = '{name}$(id)'", "which is no name of a host")]
 #[case("pod_patch = { spec = { hostname = 5 } }", "`pod_patch`: `spec.hostname` has to be a string")]
 #[case(
     "pre_start = [{ apiVersion = 'v1', kind = 'ConfigMap' }]",
