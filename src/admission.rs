@@ -10,7 +10,6 @@ mod explain;
 mod expression;
 mod flavors;
 mod matching;
-mod merge;
 mod normalise;
 mod overrides;
 mod sentences;
@@ -25,9 +24,9 @@ pub use self::flavors::{Definitions, Document, Entry, Flavor, Format, Kind, Sele
 pub use self::normalise::Normalise;
 pub use self::overrides::Rules;
 use self::overrides::{Facts, Rule, Scales, Weighed};
-pub use self::sentences::{OwnServer, amount, refusal, waiting};
+pub use self::sentences::{OwnServer, refusal, waiting};
 use crate::error::{Error, Result};
-use crate::model::{Need, Quota};
+use crate::model::{Need, Quota, merge, without_nulls};
 use crate::spawner::{Choice, OptionTable, SiteResources};
 
 /// What requests are weighed against.
@@ -191,8 +190,8 @@ impl<'a> Decision<'a> {
         let scales = Scales { rule: self.rule.map(|(_, rule)| rule), table: ask.table, flavor: &given, site: &site };
         self.weighed = overrides::weigh(ask.misc, &scales);
         self.options = given;
-        merge::merge(&mut self.options, std::mem::take(&mut self.weighed.options));
-        merge::without_nulls(&mut self.options);
+        merge(&mut self.options, std::mem::take(&mut self.weighed.options));
+        without_nulls(&mut self.options);
         self.need = Need::of(&self.options, &site);
         Ok(())
     }

@@ -26,7 +26,7 @@ use crate::hub::Hubs;
 use crate::metrics::Metrics;
 use crate::model::Uid;
 use crate::outpost::{Outpost, ReloadRequest, Reloads};
-use crate::spawner::{Changes, Registry, Spawner, SpawnerSettings, memory, process};
+use crate::spawner::{Changes, Registry, Spawner, SpawnerSettings, kubernetes, memory, process};
 use crate::store::{Ring, Store};
 use crate::telemetry::Level;
 use crate::{http, tasks};
@@ -130,7 +130,9 @@ impl App {
         for (name, settings) in &config.spawners {
             spawners.insert(
                 name,
-                build_spawner(name, settings, &context).map_err(|error| format!("spawners.{name}: {error}"))?,
+                build_spawner(name, settings, &context, &metrics)
+                    .await
+                    .map_err(|error| format!("spawners.{name}: {error}"))?,
             );
         }
         let hubs = Hubs::new(config.hubs.clone(), metrics.clone());
@@ -308,13 +310,23 @@ impl App {
     }
 }
 
-fn build_spawner(
+async fn build_spawner(
     name: &str,
     settings: &SpawnerSettings,
     context: &process::Context,
+    metrics: &Arc<Metrics>,
 ) -> Result<Arc<dyn Spawner>, String> {
     Ok(match settings {
         SpawnerSettings::Process(settings) => process::Process::new(name, settings.clone(), context.clone())?,
+        SpawnerSettings::Kubernetes(settings) => {
+            let context = kubernetes::Context {
+                changes: context.changes.clone(),
+                tracker: context.tracker.clone(),
+                shutdown: context.shutdown.clone(),
+                metrics: metrics.clone(),
+            };
+            kubernetes::Kubernetes::new(name, settings.clone(), context).await?
+        }
         SpawnerSettings::Memory(settings) => {
             Arc::new(memory::Memory::new(name, settings.clone(), context.changes.clone()))
         }

@@ -5,6 +5,7 @@ mod explain;
 mod hub;
 mod keys;
 mod output;
+mod rights;
 mod serve;
 mod service;
 mod token;
@@ -54,7 +55,11 @@ enum Command {
     /// Run the daemon. Servers go on when it ends, and are found again when it starts.
     Serve,
     /// Read the configuration, its secrets and certificates, and say what is wrong with them.
-    CheckConfig,
+    CheckConfig {
+        /// Ask the clusters of Kubernetes backends, too, whether they allow what Outpost will do.
+        #[arg(long)]
+        cluster: bool,
+    },
     /// Bring the database's schema up to date and end. `serve` does so by itself.
     Migrate,
     /// JupyterHubs and their credentials.
@@ -149,7 +154,10 @@ async fn run(arguments: Arguments) -> Outcome {
     }
     match arguments.command {
         Command::Serve => serve::serve(context).await,
-        Command::CheckConfig => serve::check_config(context).await,
+        Command::CheckConfig { cluster } => {
+            serve::check_config(&context).await?;
+            if cluster { rights::check(&context.config).await } else { Ok(()) }
+        }
         Command::Migrate => {
             context.store().await?;
             println!("The database is up to date.");

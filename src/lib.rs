@@ -11,7 +11,7 @@
 //! |---|---|
 //! | [`clock`], [`error`], [`metrics`], [`model`] | the vocabulary: values, no I/O |
 //! | [`store`] | SQLite or PostgreSQL |
-//! | [`spawner`] | the backends: a trait, local processes, memory |
+//! | [`spawner`] | the backends: a trait, local processes, pods of a cluster, memory |
 //! | [`hub`] | the client of one JupyterHub |
 //! | [`auth`], [`admission`] | decisions |
 //! | [`outpost`] | the use cases, the only place that orders effects |

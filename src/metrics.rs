@@ -57,6 +57,26 @@ pub struct StoreLabels {
     pub operation: &'static str,
 }
 
+/// Labels of a request to the API server of a cluster.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct KubernetesLabels {
+    /// `create`, `get`, `list`, `watch`, `patch` or `delete`.
+    pub verb: &'static str,
+    /// The resource: `pods`.
+    pub resource: String,
+    /// The HTTP status; 0: no answer.
+    pub code: u16,
+}
+
+/// Labels of what is seen of a namespace of a cluster.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct NamespaceLabels {
+    /// The backend's name in the configuration.
+    pub spawner: String,
+    /// The namespace; empty: all of them.
+    pub namespace: String,
+}
+
 /// Every metric, and the registry that prints them.
 #[derive(Debug)]
 pub struct Metrics {
@@ -81,6 +101,12 @@ pub struct Metrics {
     pub store_errors: Family<StoreLabels, Counter>,
     /// 1 if the last change of the configuration was refused, so that an older one is in force.
     pub configuration_stale: Gauge,
+    /// Requests to the API servers of clusters.
+    pub kubernetes_requests: Family<KubernetesLabels, Counter>,
+    /// How long their answers took to begin, in seconds.
+    pub kubernetes_duration: Family<KubernetesLabels, Histogram>,
+    /// When a namespace was last known to be seen as it is, in seconds since 1970.
+    pub kubernetes_seen: Family<NamespaceLabels, Gauge>,
 }
 
 /// 10 ms to 95 s.
@@ -98,6 +124,7 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("outpost");
         let start_duration: Family<_, _> = Family::new_with_constructor(start_buckets as fn() -> Histogram);
         let store_duration: Family<_, _> = Family::new_with_constructor(store_buckets as fn() -> Histogram);
+        let kubernetes_duration: Family<_, _> = Family::new_with_constructor(store_buckets as fn() -> Histogram);
         let metrics = Self {
             requests: Family::default(),
             starts: Family::default(),
@@ -109,6 +136,9 @@ impl Default for Metrics {
             store_duration,
             store_errors: Family::default(),
             configuration_stale: Gauge::default(),
+            kubernetes_requests: Family::default(),
+            kubernetes_duration,
+            kubernetes_seen: Family::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -128,6 +158,21 @@ impl Default for Metrics {
             "configuration_stale",
             "1 if the last change of the configuration was refused",
             metrics.configuration_stale.clone(),
+        );
+        registry.register(
+            "kubernetes_requests",
+            "Requests to the API servers of clusters, by verb, resource and status",
+            metrics.kubernetes_requests.clone(),
+        );
+        registry.register(
+            "kubernetes_request_duration_seconds",
+            "How long the answers of API servers took to begin",
+            metrics.kubernetes_duration.clone(),
+        );
+        registry.register(
+            "kubernetes_seen_timestamp_seconds",
+            "When a namespace was last known to be seen as it is",
+            metrics.kubernetes_seen.clone(),
         );
         Self { registry, ..metrics }
     }
@@ -149,6 +194,12 @@ impl Metrics {
         let labels = StartLabels { spawner: spawner.to_owned(), outcome };
         self.start_duration.get_or_create(&labels).observe(duration.as_secs_f64());
         self.starts.get_or_create(&labels).inc();
+    }
+
+    /// Notes a request to the API server of a cluster.
+    pub fn kubernetes(&self, labels: KubernetesLabels, duration: Duration) {
+        self.kubernetes_requests.get_or_create(&labels).inc();
+        self.kubernetes_duration.get_or_create(&labels).observe(duration.as_secs_f64());
     }
 
     /// Notes an operation on the database.

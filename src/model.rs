@@ -2,6 +2,8 @@
 
 mod actor;
 mod launch;
+mod matching;
+mod merge;
 mod printable;
 mod quantity;
 mod quota;
@@ -12,8 +14,10 @@ mod usage;
 
 pub use actor::Actor;
 pub use launch::{AuthState, Certificates, Handle, Launch, Template, TemplateContext, path_segment};
+pub use matching::{FullMatch, Glob, Names};
+pub use merge::{merge, without_nulls};
 pub use printable::{printable, printable_json};
-pub use quantity::quantity;
+pub use quantity::{kubernetes_quantity, quantity};
 pub use quota::{Counted, Need, OfFlavor, Quota, Scope};
 pub use request::{Environment, StartRequest, StoredRequest, check_authentication};
 pub use resources::{PLACEMENT, RESOURCES, Resources, check_resource};

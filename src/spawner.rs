@@ -11,9 +11,11 @@
 //! - [`stop`](Spawner::stop) leaves nothing behind. What is absent already is stopped: `Ok`. It may be called again.
 //! - No method waits for a hub.
 
+pub mod kubernetes;
 pub mod memory;
 pub mod options;
 pub mod process;
+pub mod singleuser;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -265,10 +267,11 @@ impl Changes {
 /// `[spawners.<name>]`: the settings of one backend, by its `type`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(tag = "type", rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "there is one per configured backend")]
 pub enum SpawnerSettings {
     /// Local processes.
     Process(process::Settings),
+    /// Pods of a cluster.
+    Kubernetes(kubernetes::Settings),
     /// Servers that exist in memory only: for tests and benchmarks.
     Memory(memory::Settings),
 }
@@ -279,6 +282,7 @@ impl SpawnerSettings {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Process(_) => "process",
+            Self::Kubernetes(_) => "kubernetes",
             Self::Memory(_) => "memory",
         }
     }
@@ -290,6 +294,7 @@ impl SpawnerSettings {
     pub fn check(&self) -> Result<(), String> {
         match self {
             Self::Process(settings) => settings.check(),
+            Self::Kubernetes(settings) => settings.check(),
             Self::Memory(_) => Ok(()),
         }
     }
@@ -299,6 +304,7 @@ impl SpawnerSettings {
     pub const fn options(&self) -> OptionTable {
         match self {
             Self::Process(_) => process::OPTIONS,
+            Self::Kubernetes(_) => kubernetes::OPTIONS,
             Self::Memory(_) => memory::OPTIONS,
         }
     }
@@ -307,9 +313,10 @@ impl SpawnerSettings {
     ///
     /// # Errors
     /// A sentence for the user: what was chosen on the hub cannot be had.
-    pub fn resources(&self, _choice: &Choice<'_>) -> Result<Map<String, Value>, String> {
+    pub fn resources(&self, choice: &Choice<'_>) -> Result<Map<String, Value>, String> {
         match self {
             Self::Process(settings) => Ok(settings.resources()),
+            Self::Kubernetes(settings) => settings.resources(choice),
             Self::Memory(_) => Ok(Map::new()),
         }
     }

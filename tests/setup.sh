@@ -213,6 +213,91 @@ _as_postgres() {
     fi
 }
 
+# --- a Kubernetes API server -----------------------------------------------------------------------------------
+
+# ensure_kube: etcd, kube-apiserver and kube-controller-manager; exports OUTPOST_TEST_KUBE_BIN, a folder with all three.
+# KUBEBUILDER_ASSETS, if set, is that folder; what setup-envtest puts there has no controller manager, and the tests that
+# need one are skipped then. Otherwise etcd is Debian's and the rest is built from Debian's source.
+ensure_kube() {
+    local cache kube
+    if [[ -n ${KUBEBUILDER_ASSETS:-} ]]; then
+        if [[ ! -x $KUBEBUILDER_ASSETS/etcd || ! -x $KUBEBUILDER_ASSETS/kube-apiserver ]]; then
+            _complain "KUBEBUILDER_ASSETS is $KUBEBUILDER_ASSETS, but etcd and kube-apiserver are not in there."
+            return 1
+        fi
+        export OUTPOST_TEST_KUBE_BIN=$KUBEBUILDER_ASSETS
+        return
+    fi
+    if ! ensure_debian_packages etcd-server golang-go dpkg-dev; then
+        _complain "Or set KUBEBUILDER_ASSETS to a folder with etcd and kube-apiserver, such as setup-envtest makes."
+        return 1
+    fi
+    cache=$(_cache_dir)
+    # Another Debian has another source, another compiler makes other binaries.
+    kube=$cache/kube-$( (. /etc/os-release && echo "$VERSION_CODENAME" "$_KUBE_TAGS" && go version) | sha256sum | cut -c1-12)
+    if [[ ! -f $kube/complete ]]; then
+        mkdir -p "$cache" || return
+        (
+            flock 9 && { [[ -f $kube/complete ]] || _install_kube "$kube"; }
+        ) 9>"$cache/kube.lock" || return
+    fi
+    export OUTPOST_TEST_KUBE_BIN=$kube
+}
+
+# Without the drivers of clouds, which are a third of the work.
+_KUBE_TAGS="providerless notest"
+
+_install_kube() {
+    local kube=$1 build=$1.build status=0
+    echo "Building kube-apiserver and kube-controller-manager into $kube (once, about six minutes)."
+    rm -rf "$kube" "$build" && mkdir -p "$kube" "$build" &&
+        _quietly _fetch_kube "$build" && _quietly _build_kube "$build" "$kube" &&
+        ln -s "$(command -v etcd)" "$kube/etcd" && touch "$kube/complete" || status=1
+    # Two gigabytes.
+    rm -rf "$build"
+    ((status == 0)) || _complain "The Kubernetes API server could not be built in $build."
+    return "$status"
+}
+
+# _fetch_kube DIR: Debian's source as DIR/kubernetes. apt gets lists of its own: the machine's configuration stays as it is.
+_fetch_kube() (
+    cd "$1" && mkdir -p lists/partial cache || return
+    # Where the machine's packages come from there are the sources as well.
+    apt-get indextargets --format \
+        "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \$(REPO_URI) \$(RELEASE) \$(COMPONENT)" \
+        "Created-By: Packages" "Origin: Debian" | sort -u >sources.list
+    options=(-q -o Dir::Etc::SourceList="$PWD/sources.list" -o Dir::Etc::SourceParts=/dev/null
+        -o Dir::State::Lists="$PWD/lists" -o Dir::Cache="$PWD/cache" -o APT::Sandbox::User="$(id -un)")
+    apt-get "${options[@]}" update &&
+        apt-get "${options[@]}" source --download-only kubernetes &&
+        dpkg-source --extract kubernetes_*.dsc kubernetes
+)
+
+# _build_kube DIR TO: the programs from DIR/kubernetes into TO. The tree is older than its compiler, so it is built as it
+# was made for, in a GOPATH.
+_build_kube() (
+    tree=$1/gopath/src/k8s.io/kubernetes
+    mkdir -p "$(dirname "$tree")" && ln -s "$1/kubernetes" "$tree" && cd "$tree" || return
+    export GOPATH=$1/gopath GOCACHE=$1/gocache GO111MODULE=off GOFLAGS='' GOPROXY=off GOTOOLCHAIN=local CGO_ENABLED=0
+    # Debian's source lacks one generated file, for which all packages with a mark are read.
+    go build -o "$1/openapi-gen" ./vendor/k8s.io/kube-openapi/cmd/openapi-gen || return
+    marked=$(grep -rlE --include='*.go' --exclude='*_test.go' --exclude='zz_generated*' --exclude-dir=generated \
+        --exclude-dir=code-generator --exclude-dir=sample-apiserver '\+k8s:openapi-gen=' cmd pkg plugin staging/src/k8s.io |
+        xargs -n 1 dirname | sort -u | sed 's|^staging/src/|vendor/|; s|^|k8s.io/kubernetes/|' | paste -sd ,)
+    "$1/openapi-gen" --logtostderr -i "$marked" -p k8s.io/kubernetes/pkg/generated/openapi -O zz_generated.openapi \
+        -h hack/boilerplate/boilerplate.generatego.txt -r "$1/violations" || return
+    # A server without a version refuses to start.
+    version=$(dpkg-parsechangelog --show-field Version | sed 's/.*really//; s/[-+].*//')
+    flags="-s -w"
+    for package in k8s.io/component-base/version k8s.io/kubernetes/vendor/k8s.io/component-base/version; do
+        flags+=" -X $package.gitVersion=v$version -X $package.gitMajor=${version%%.*}"
+        flags+=" -X $package.gitMinor=$(cut -d . -f 2 <<<"$version")"
+    done
+    for program in kube-apiserver kube-controller-manager; do
+        nice go build -trimpath -ldflags "$flags" -tags "$_KUBE_TAGS" -o "$2/$program" "./cmd/$program" || return
+    done
+)
+
 # --- cargo's helpers -------------------------------------------------------------------------------------------
 
 # ensure_cargo_tools: cargo deny and cargo machete in the pinned versions, on the PATH.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Error, Result};
-use crate::admission::{self, Ask, Definitions, Explanation, Policy, amount};
+use crate::admission::{self, Ask, Definitions, Explanation, Policy};
 use crate::config::Config;
 use crate::hub::check_name;
 use crate::model::Server;
@@ -61,7 +61,7 @@ impl fmt::Display for Explained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.explanation.fmt(f)?;
         for (quota, used) in self.explanation.quotas.iter().zip(&self.used) {
-            writeln!(f, "in use of {}: {}", quota.source, amount(quota.counted, *used))?;
+            writeln!(f, "in use of {}: {}", quota.source, quota.counted.in_words(*used))?;
         }
         Ok(())
     }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::sentences::amount;
 use crate::model::{Counted, Need, OfFlavor, Quota, Scope};
 
 /// How a request was decided, step by step.
@@ -102,12 +101,12 @@ impl fmt::Display for Explanation {
                 }),
             ];
             let scope: Vec<_> = scope.into_iter().flatten().collect();
-            writeln!(f, "limit {source}: {} of {}", amount(*counted, *limit), scope.join(", "))?;
+            writeln!(f, "limit {source}: {} of {}", counted.in_words(*limit), scope.join(", "))?;
         }
         writeln!(f, "options: {}", Value::Object(self.options.clone()))?;
         let Need { cpu_millis, memory_bytes, gpus } = self.need;
         let need = [(Counted::Cpu, cpu_millis), (Counted::Memory, memory_bytes), (Counted::Gpus, gpus)];
-        let need = need.map(|(counted, number)| amount(counted, number));
+        let need = need.map(|(counted, number)| counted.in_words(number));
         writeln!(f, "takes up: {}", need.join(", "))?;
         for message in &self.messages {
             writeln!(f, "progress: {message}")?;

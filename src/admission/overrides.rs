@@ -16,7 +16,7 @@ use self::constraint::{Constraint, ConstraintFor};
 pub use self::weigh::{Scales, Weighed, weigh};
 use super::Ask;
 use super::expression::{Expression, Purpose, Variables};
-use super::matching::Names;
+use crate::model::Names;
 use crate::spawner::options::PROTOCOL;
 
 /// The name that stands for all keys of [`PROTOCOL`] in a rule.

@@ -43,8 +43,8 @@ pub fn waiting(position: u64, exceeded: &[(Quota, i64)]) -> String {
     };
     match exceeded.first() {
         Some((quota, used)) => {
-            let used = amount(quota.counted, *used);
-            format!("{turn}: {used} are in use, at most {} may be.", amount(quota.counted, quota.limit))
+            let used = quota.counted.in_words(*used);
+            format!("{turn}: {used} are in use, at most {} may be.", quota.counted.in_words(quota.limit))
         }
         None => format!("{turn}."),
     }
@@ -64,14 +64,14 @@ fn reached(quota: &Quota, used: i64, need: &Need, own: &[OwnServer<'_>], flavor:
         (Some(OfFlavor::Named(name)), shown) => format!(" with the flavor {}", quoted(shown.unwrap_or(name))),
         (Some(OfFlavor::Undefined { .. }), _) => " without one of this system's flavors".to_owned(),
     };
-    let mut sentence = format!("{whose} at most {}{of_flavor} at once.", amount(*counted, *limit));
+    let mut sentence = format!("{whose} at most {}{of_flavor} at once.", counted.in_words(*limit));
     let names = if scope.is_personal() { named(own, scope.flavor.as_ref()) } else { String::new() };
     let free = (limit - used).max(0);
-    let free = if free == 0 { "nothing".to_owned() } else { amount(*counted, free) };
-    sentence.push_str(&format!(" In use: {}{names}; free: {free}", amount(*counted, used)));
+    let free = if free == 0 { "nothing".to_owned() } else { counted.in_words(free) };
+    sentence.push_str(&format!(" In use: {}{names}; free: {free}", counted.in_words(used)));
     match counted {
         Counted::Servers => sentence.push('.'),
-        _ => sentence.push_str(&format!("; this server takes up {}.", amount(*counted, counted.of(need)))),
+        _ => sentence.push_str(&format!("; this server takes up {}.", counted.in_words(counted.of(need)))),
     }
     sentence
 }
@@ -91,31 +91,6 @@ fn named(own: &[OwnServer<'_>], flavor: Option<&OfFlavor>) -> String {
     if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) }
 }
 
-/// An amount in units that people know.
-#[must_use]
-pub fn amount(counted: Counted, amount: i64) -> String {
-    const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    let plural = |number: String, one: &str| {
-        let end = if number == "1" { "" } else { "s" };
-        format!("{number} {one}{end}")
-    };
-    match counted {
-        Counted::Servers => plural(amount.to_string(), "server"),
-        Counted::Gpus => plural(amount.to_string(), "GPU"),
-        Counted::Cpu => plural(decimal(amount as f64 / 1000.0), "CPU"),
-        Counted::Memory => match UNITS.iter().find(|(_, bits)| amount >> bits > 0) {
-            Some((unit, bits)) => format!("{} {unit}", decimal(amount as f64 / 2_f64.powi(*bits as i32))),
-            None => plural(amount.to_string(), "byte"),
-        },
-    }
-}
-
-/// At most three digits after the point.
-fn decimal(number: f64) -> String {
-    let text = format!("{number:.3}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
 fn quoted(name: &str) -> String {
     let short: String = name.chars().take(LONGEST).collect();
     let dots = if short.len() < name.len() { "…" } else { "" };
@@ -124,8 +99,6 @@ fn quoted(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rstest::rstest;
-
     use super::*;
     use crate::model::Scope;
 
@@ -139,19 +112,6 @@ mod tests {
 
     fn user() -> Scope {
         Scope { user_id: Some(7), ..hub() }
-    }
-
-    #[rstest]
-    #[case(Counted::Servers, 1, "1 server")]
-    #[case(Counted::Servers, 0, "0 servers")]
-    #[case(Counted::Cpu, 1500, "1.5 CPUs")]
-    #[case(Counted::Cpu, 1000, "1 CPU")]
-    #[case(Counted::Memory, 2 << 30, "2 GiB")]
-    #[case(Counted::Memory, 3 << 29, "1.5 GiB")]
-    #[case(Counted::Memory, 100, "100 bytes")]
-    #[case(Counted::Gpus, 2, "2 GPUs")]
-    fn amounts(#[case] counted: Counted, #[case] number: i64, #[case] expected: &str) {
-        assert_eq!(amount(counted, number), expected);
     }
 
     #[test]

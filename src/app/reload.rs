@@ -170,8 +170,9 @@ async fn apply(
             }
             Some(_) => {}
             None => {
-                let spawner =
-                    build_spawner(name, settings, context).map_err(|error| format!("spawners.{name}: {error}"))?;
+                let spawner = build_spawner(name, settings, context, &outpost.metrics)
+                    .await
+                    .map_err(|error| format!("spawners.{name}: {error}"))?;
                 outpost.spawners.insert(name, spawner);
             }
         }

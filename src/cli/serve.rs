@@ -107,8 +107,8 @@ async fn check(context: &Context) -> Outcome {
     Ok(())
 }
 
-pub(super) async fn check_config(context: Context) -> Outcome {
-    check(&context).await?;
+pub(super) async fn check_config(context: &Context) -> Outcome {
+    check(context).await?;
     let config = &context.config;
     let state_dir = config.state_dir(&context.environment).map_err(|mistake| Failure(BAD_CONFIGURATION, mistake))?;
     let file = context.path.as_ref().map_or_else(|| "no file, defaults".to_owned(), |path| path.display().to_string());

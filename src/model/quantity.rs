@@ -68,17 +68,22 @@ fn bytes(value: &Value) -> Option<f64> {
 fn kubernetes(value: &Value) -> Option<f64> {
     let amount = match value {
         Value::Number(number) => number.as_f64()?,
-        Value::String(text) => {
-            let (number, factor) = unit(text, KUBERNETES);
-            match number.split_once(['e', 'E']) {
-                // An exponent takes the place of a unit.
-                Some((digits, exponent)) if factor == 1.0 => decimal(digits)? * 10_f64.powi(exponent.parse().ok()?),
-                _ => decimal(number)? * factor,
-            }
-        }
+        Value::String(text) => return kubernetes_quantity(text),
         _ => return None,
     };
     Some(amount).filter(|amount| amount.is_finite() && *amount >= 0.0)
+}
+
+/// How much a quantity as Kubernetes writes it is: `500m`, `2Gi`, `1e3`. Nothing where it is none, or below nothing.
+#[must_use]
+pub fn kubernetes_quantity(text: &str) -> Option<f64> {
+    let (number, factor) = unit(text, KUBERNETES);
+    let amount = match number.split_once(['e', 'E']) {
+        // An exponent takes the place of a unit.
+        Some((digits, exponent)) if factor == 1.0 => decimal(digits)? * 10_f64.powi(exponent.parse().ok()?),
+        _ => decimal(number)? * factor,
+    };
+    Some(amount).filter(|amount| amount.is_finite())
 }
 
 /// The number and what its unit stands for.

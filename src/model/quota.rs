@@ -40,6 +40,31 @@ impl Counted {
             Self::Gpus => need.gpus,
         }
     }
+
+    /// An amount of it in units that people know: `2 servers`, `1.5 CPUs`, `4 GiB`.
+    #[must_use]
+    pub fn in_words(self, amount: i64) -> String {
+        const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+        let plural = |number: String, one: &str| {
+            let end = if number == "1" { "" } else { "s" };
+            format!("{number} {one}{end}")
+        };
+        match self {
+            Self::Servers => plural(amount.to_string(), "server"),
+            Self::Gpus => plural(amount.to_string(), "GPU"),
+            Self::Cpu => plural(decimal(amount as f64 / 1000.0), "CPU"),
+            Self::Memory => match UNITS.iter().find(|(_, bits)| amount >> bits > 0) {
+                Some((unit, bits)) => format!("{} {unit}", decimal(amount as f64 / 2_f64.powi(*bits as i32))),
+                None => plural(amount.to_string(), "byte"),
+            },
+        }
+    }
+}
+
+/// At most three digits after the point.
+fn decimal(number: f64) -> String {
+    let text = format!("{number:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// Which servers a limit counts: those to which all that is given applies.
@@ -105,4 +130,24 @@ pub struct Quota {
     pub limit: i64,
     /// Where the limit is written, for the administrator: `flavors.gpu.max`.
     pub source: Arc<str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(Counted::Servers, 1, "1 server")]
+    #[case(Counted::Servers, 0, "0 servers")]
+    #[case(Counted::Cpu, 1500, "1.5 CPUs")]
+    #[case(Counted::Cpu, 1000, "1 CPU")]
+    #[case(Counted::Memory, 2 << 30, "2 GiB")]
+    #[case(Counted::Memory, 3 << 29, "1.5 GiB")]
+    #[case(Counted::Memory, 100, "100 bytes")]
+    #[case(Counted::Gpus, 2, "2 GPUs")]
+    fn amounts(#[case] counted: Counted, #[case] number: i64, #[case] expected: &str) {
+        assert_eq!(counted.in_words(number), expected);
+    }
 }

@@ -124,7 +124,7 @@ impl Spawner for Memory {
     fn reconfigure(&self, settings: &SpawnerSettings) -> Result<(), String> {
         match settings {
             SpawnerSettings::Memory(settings) => *lock(&self.settings) = settings.clone(),
-            other @ SpawnerSettings::Process(_) => return Err(other.change_of_kind("memory")),
+            other => return Err(other.change_of_kind("memory")),
         }
         Ok(())
     }

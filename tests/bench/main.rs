@@ -5,7 +5,13 @@
 
 mod admission;
 mod client;
+mod kubernetes;
 mod memory;
+#[path = "../integration"]
+#[expect(dead_code, unused_imports, reason = "most of it is for the tests")]
+mod integration {
+    pub mod support;
+}
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +23,8 @@ use outpost::app::{App, Options};
 use outpost::config::{Config, Environment};
 use serde_json::json;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+use integration::support;
 
 use client::{Connection, basic_auth, delete, poll, post};
 
@@ -46,6 +54,9 @@ fn main() {
         }
         if wanted("memory") {
             memory::measure().await;
+        }
+        if wanted("kubernetes") {
+            kubernetes::measure().await;
         }
     });
 }

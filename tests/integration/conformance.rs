@@ -9,6 +9,8 @@ use outpost::spawner::memory::{self, Memory};
 use outpost::spawner::{Changes, Progress, Spawner, Status};
 use serde_json::Map;
 
+use crate::support::kube::Step;
+
 fn launch() -> Launch {
     Launch {
         uid: Uid::generate(),
@@ -107,6 +109,19 @@ async fn memory_conforms() {
     keeps_the_rules(in_memory(memory::Settings::default())).await;
     let fail = Some("No.".to_owned());
     fails_by_the_rules(in_memory(memory::Settings { fail, ..memory::Settings::default() })).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubernetes_conforms() {
+    // All of these servers have one name.
+    let settings = "pod_name_template = 'jupyter-{uid}'\nservices_enabled = true\nfail_after = { crash_loop = 0 }\n";
+    let Some(site) = crate::kubernetes::Site::new(settings).await else { return };
+    keeps_the_rules(site.spawner()).await;
+    site.assert_is_empty().await;
+    let fails = || vec![Step::Bind, Step::Says("a log line"), Step::Ends { code: 1, reason: "Error" }];
+    let site = crate::kubernetes::Site::scripted(settings, move |_| fails()).await.unwrap();
+    fails_by_the_rules(site.spawner()).await;
+    site.assert_is_empty().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use outpost::config::{Config, Environment};
 use outpost::outpost::FlavorSettings;
-use outpost::spawner::{SpawnerSettings, memory, process};
+use outpost::spawner::{SpawnerSettings, kubernetes, memory, process};
 use outpost::{http, hub, store, tasks, telemetry};
 
 const EXAMPLE: &str = include_str!("../../outpost_config.example.toml");
@@ -31,7 +31,10 @@ fn the_example_loads_as_it_is() {
 #[test]
 fn every_example_is_understood() {
     let config = Config::parse(&uncommented(true)).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!((config.hubs.len(), config.spawners.len(), config.overrides.len()), (1, 2, 1));
+    assert_eq!((config.hubs.len(), config.spawners.len(), config.overrides.len()), (1, 3, 1));
+    for (name, settings) in &config.spawners {
+        assert!(name == "local" || settings.check() == Ok(()), "{name}: {:?}", settings.check());
+    }
 }
 
 #[test]
@@ -44,6 +47,8 @@ fn the_defaults_are_those_of_the_code() {
     assert_eq!(config.flavors, FlavorSettings::default());
     assert_eq!(config.hubs["example"], hub::Settings::default());
     assert_eq!(config.spawners["local"], SpawnerSettings::Process(process::Settings::default()));
+    assert_eq!(config.spawners["cluster"], SpawnerSettings::Kubernetes(kubernetes::Settings::default()));
+    assert_eq!(config.spawners["cluster"].check(), Ok(()));
     assert_eq!(config.spawners["memory"], SpawnerSettings::Memory(memory::Settings::default()));
 }
 
@@ -60,6 +65,9 @@ fn no_key_is_missing() {
         "[[overrides]]",
         "[hubs.x]",
         "[spawners.x]\ntype = 'process'",
+        "[spawners.x]\ntype = 'kubernetes'",
+        "[spawners.x]\ntype = 'kubernetes'\n[spawners.x.fail_after]",
+        "[spawners.x]\ntype = 'kubernetes'\n[[spawners.x.profile_list]]",
         "[spawners.x]\ntype = 'memory'",
         "",
     ];
@@ -72,7 +80,9 @@ fn no_key_is_missing() {
             let found = EXAMPLE.contains(&format!("\n#{key} = "))
                 || EXAMPLE.contains(&format!("\n#[{key}"))
                 || EXAMPLE.contains(&format!(".{key}]\n"))
-                || EXAMPLE.contains(&format!("\n#[[{key}"));
+                || EXAMPLE.contains(&format!(".profile_list.{key}."))
+                || EXAMPLE.contains(&format!("\n#[[{key}"))
+                || EXAMPLE.contains(&format!(".{key}]]"));
             assert!(found, "{section}: `{key}` is not in the example");
         }
     }

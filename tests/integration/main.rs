@@ -10,6 +10,7 @@ mod example;
 mod flavors;
 mod hub_calls;
 mod kills;
+mod kubernetes;
 mod limits;
 mod openapi;
 mod outage;

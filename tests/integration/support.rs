@@ -3,6 +3,9 @@
 pub mod daemon;
 pub mod database;
 pub mod fake_hub;
+pub mod fake_kube;
+pub mod kube;
+pub mod program;
 pub mod real_hub;
 pub mod server;
 

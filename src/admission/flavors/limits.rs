@@ -7,8 +7,7 @@ use serde_json::Map;
 use super::fields::{Fields, Mistake, count};
 use super::flavor::Flavor;
 use super::sets::Sets;
-use crate::admission::matching::Names;
-use crate::model::{Counted, Need, OfFlavor, Quota, Scope, quantity};
+use crate::model::{Counted, Names, Need, OfFlavor, Quota, Scope, quantity};
 
 /// `limits.<name>`: how much each user, group or hub can have at once.
 #[derive(Debug)]

@@ -6,8 +6,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde_json::Value;
 
 use super::sentences;
-use crate::admission::matching::{FullMatch, Glob};
-use crate::model::quantity;
+use crate::model::{FullMatch, Glob, quantity};
 use crate::spawner::options::PATHS;
 
 /// What a value may be.

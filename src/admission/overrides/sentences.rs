@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 
-use crate::admission;
 use crate::model::{Counted, quantity};
 
 /// The most characters of a name or a value that are repeated.
@@ -27,10 +26,8 @@ pub fn with_value(key: &str, value: &Value) -> String {
 /// How much an option may be, in units that people know: `4 GiB`, `2 CPUs`.
 pub fn amount(key: &str, written: &Value) -> String {
     match (key, quantity(key, written)) {
-        ("mem_limit" | "mem_guarantee", Ok(bytes)) => admission::amount(Counted::Memory, bytes as i64),
-        ("cpu_limit" | "cpu_guarantee", Ok(processors)) => {
-            admission::amount(Counted::Cpu, (processors * 1000.0) as i64)
-        }
+        ("mem_limit" | "mem_guarantee", Ok(bytes)) => Counted::Memory.in_words(bytes as i64),
+        ("cpu_limit" | "cpu_guarantee", Ok(processors)) => Counted::Cpu.in_words((processors * 1000.0) as i64),
         _ => written.to_string(),
     }
 }

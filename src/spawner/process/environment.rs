@@ -11,13 +11,7 @@ use super::proc::{INSTANCE, SERVER_ID, SPAWNER};
 use super::settings::Settings;
 use crate::error::Result;
 use crate::model::{Launch, TemplateContext};
-
-/// Variables of the three files of `internal_ssl`, with the files' names.
-pub const SSL_FILES: [(&str, &str); 3] = [
-    ("JUPYTERHUB_SSL_KEYFILE", "ssl.key"),
-    ("JUPYTERHUB_SSL_CERTFILE", "ssl.crt"),
-    ("JUPYTERHUB_SSL_CLIENT_CA", "notebooks-ca_trust.crt"),
-];
+use crate::spawner::singleuser;
 
 /// Whether a hub may not set this variable: what decides which program runs, as whom, and in which container is the site's,
 /// and so are the marks that a server is found by. (The site's hooks get this environment, too.)
@@ -132,30 +126,11 @@ pub fn build(
     set(SERVER_ID, Some(launch.uid.to_string()));
     set(INSTANCE, Some(around.instance.to_owned()));
     set(SPAWNER, Some(around.spawner.to_owned()));
-    set("JUPYTERHUB_SERVICE_URL", Some(service_url(launch, around.address)));
-    for (name, file) in SSL_FILES {
+    set("JUPYTERHUB_SERVICE_URL", Some(singleuser::service_url(launch, around.address)));
+    for (name, file) in singleuser::SSL_FILES {
         set(name, around.certificates.map(|directory| directory.join(file).to_string_lossy().into_owned()));
     }
     Ok(env)
-}
-
-/// Where the server has to listen: the hub's scheme and path at our address.
-fn service_url(launch: &Launch, address: SocketAddr) -> String {
-    let sent = launch.environment.get("JUPYTERHUB_SERVICE_URL").unwrap_or_default();
-    let (scheme, rest) = sent.split_once("://").unwrap_or_default();
-    let scheme = match scheme {
-        "http" | "https" => scheme,
-        _ if launch.certificates.is_some() => "https",
-        _ => "http",
-    };
-    let path = rest.find('/').map(|at| &rest[at..]).unwrap_or_else(|| base_url(launch));
-    format!("{scheme}://{address}{path}")
-}
-
-/// The path of the server's pages.
-#[must_use]
-pub fn base_url(launch: &Launch) -> &str {
-    launch.environment.get("JUPYTERHUB_SERVICE_PREFIX").filter(|path| path.starts_with('/')).unwrap_or("/")
 }
 
 /// The address at which this machine itself reaches a server that listens on `ip`.

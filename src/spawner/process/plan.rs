@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use secrecy::ExposeSecret;
 
 use super::account::{self, Account};
-use super::environment::{self, SSL_FILES, Surroundings};
+use super::environment::{self, Surroundings};
 use super::ladder::Patience;
 use super::limits::Limits;
 use super::options::Options;
@@ -18,6 +18,7 @@ use super::state::Dir;
 use super::values::{Bytes, Text};
 use crate::error::Result;
 use crate::model::{Launch, TemplateContext, Uid, path_segment};
+use crate::spawner::singleuser;
 
 /// Where programs are if nobody says.
 const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -122,7 +123,7 @@ pub fn plan(site: &Site<'_>, launch: &Launch, options: &Options) -> Result<Spec>
 
     let words = words(launch, &account, &home, address, str::to_owned);
     let path_words = self::words(launch, &account, &home, address, path_segment);
-    let certificates = launch.certificates.as_ref().map(|_| site.places.certificates(&launch.uid));
+    let directory = launch.certificates.as_ref().map(|_| site.places.certificates(&launch.uid));
     let around = Surroundings {
         settings,
         options,
@@ -132,7 +133,7 @@ pub fn plan(site: &Site<'_>, launch: &Launch, options: &Options) -> Result<Spec>
         limits: &limits,
         words: &words,
         path_words: &path_words,
-        certificates: certificates.as_deref(),
+        certificates: directory.as_deref(),
         instance: site.instance,
         spawner: site.spawner,
     };
@@ -162,7 +163,10 @@ pub fn plan(site: &Site<'_>, launch: &Launch, options: &Options) -> Result<Spec>
         hook_timeout: settings.hook_timeout,
         patience: patience(settings),
         log_size: settings.log_size.0,
-        certificates: certificates.map(|directory| Files { directory, texts: texts(launch) }),
+        certificates: launch.certificates.as_ref().zip(directory).map(|(certificates, directory)| Files {
+            directory,
+            texts: singleuser::ssl_texts(certificates).map(|(name, text)| (name.to_owned(), text)).into(),
+        }),
     })
 }
 
@@ -189,7 +193,7 @@ fn words(
         ("home", home.to_string_lossy().into_owned()),
         ("ip", address.ip().to_string()),
         ("port", address.port().to_string()),
-        ("base_url", environment::base_url(launch).to_owned()),
+        ("base_url", singleuser::base_url(launch).to_owned()),
     ]
     .into()
 }
@@ -203,24 +207,4 @@ fn auth_state(launch: &Launch) -> BTreeMap<String, String> {
         .iter()
         .map(|(key, value)| (format!("OUTPOST_AUTH_STATE_{}", name(key)), value.expose_secret().replace('\0', "")))
         .collect()
-}
-
-/// The three files; the authorities are those of the request and the hub's own, as `KubeSpawner` puts them together.
-fn texts(launch: &Launch) -> BTreeMap<String, String> {
-    let Some(certificates) = &launch.certificates else { return BTreeMap::new() };
-    let mut authorities = certificates.cafile.expose_secret().to_owned();
-    if let Some(hub) = certificates.trust_bundles.get("hub-ca") {
-        if !authorities.ends_with('\n') {
-            authorities.push('\n');
-        }
-        authorities.push_str(hub.expose_secret());
-    }
-    let [(_, key), (_, certificate), (_, authority)] = SSL_FILES;
-    [
-        (key, certificates.keyfile.expose_secret().to_owned()),
-        (certificate, certificates.certfile.expose_secret().to_owned()),
-        (authority, authorities),
-    ]
-    .map(|(name, text)| (name.to_owned(), text))
-    .into()
 }

@@ -1,0 +1,220 @@
+//! Options over options: the site's, the hub's, and those of what the user chose. Later ones win, objects merge, `null`
+//! deletes, lists replace. What a server takes up and where it runs is the other way round: admission counted what the
+//! hub's options say, so that they win over a profile's.
+
+use serde_json::{Map, Value};
+
+use super::names::{Names, Naming, render};
+use super::options::{self, Mistake, Options, in_order};
+use super::profiles::Override;
+use super::settings::Settings;
+use crate::error::{Error, Result};
+use crate::model::{Launch, PLACEMENT, RESOURCES, Template, TemplateContext, merge, without_nulls};
+use crate::spawner::{Choice, singleuser};
+
+/// What a hub's plugin sends with every request, so that it counts only where the site says nothing.
+const OF_PLUGIN: [&str; 2] = ["port", "services_enabled"];
+
+/// Options that JupyterHub itself fills in, with fields of its own: those of a hub are no templates any more.
+const OF_JUPYTERHUB: [&str; 2] = ["default_url", "notebook_dir"];
+
+/// The options of a launch and the names of its objects.
+///
+/// # Errors
+/// [`Error::Refused`] with a sentence for the user.
+pub fn effective(settings: &Settings, launch: &Launch) -> Result<(Options, Names)> {
+    let groups: Vec<&str> = launch.groups.iter().map(String::as_str).collect();
+    let choice =
+        Choice { hub: &launch.id.hub, user: &launch.user, groups: &groups, user_options: &launch.user_options };
+    let overrides = settings.profile_list.choose(&choice).map_err(Error::Refused)?;
+    effective_with(settings, &overrides, launch)
+}
+
+/// The same, with what was chosen.
+///
+/// # Errors
+/// [`Error::Refused`] with a sentence for the user.
+pub fn effective_with(settings: &Settings, overrides: &[Override<'_>], launch: &Launch) -> Result<(Options, Names)> {
+    let (options, names) = combine(settings, overrides, launch)?;
+    let namespaces = settings.all_namespaces();
+    if namespaces.is_some_and(|namespaces| !namespaces.contains(&names.namespace)) {
+        return Err(Error::Refused(format!(
+            "The namespace {:?} is none of those that servers can be in on this system.",
+            names.namespace
+        )));
+    }
+    Ok((options, names))
+}
+
+/// The resource options of the site with those of what a user chose, as admission bounds and counts them.
+///
+/// # Errors
+/// A sentence for the user: what was chosen cannot be had.
+pub fn resources(settings: &Settings, choice: &Choice<'_>) -> Result<Map<String, Value>, String> {
+    let mut resources = only_resources(settings.options.clone());
+    for chosen in settings.profile_list.choose(choice)? {
+        merge(&mut resources, only_resources(chosen.filled()));
+    }
+    without_nulls(&mut resources);
+    Ok(resources)
+}
+
+fn only_resources(mut options: Map<String, Value>) -> Map<String, Value> {
+    options.retain(|key, _| RESOURCES.contains(&key.as_str()));
+    options
+}
+
+fn combine(settings: &Settings, overrides: &[Override<'_>], launch: &Launch) -> Result<(Options, Names)> {
+    let mut site = settings.options.clone();
+    let mut hub = Hub::new(settings, &launch.options);
+    let overrides: Vec<_> = overrides.iter().map(Override::filled).collect();
+
+    let mut raw = site.clone();
+    merge(&mut raw, hub.options.clone());
+    overrides.iter().for_each(|chosen| merge(&mut raw, chosen.clone()));
+    let names = Naming::read(&raw, &settings.own_namespace).map_err(refused)?.names(launch)?;
+
+    // A hub adds labels to those of the site, and replaces none.
+    let words = Words::new(&names, launch);
+    words
+        .fill_in(&mut hub.options)
+        .map_err(|Mistake { key, .. }| refused(Mistake { key, expected: TEMPLATE.to_owned() }))?;
+    words.fill_in(&mut site).map_err(refused)?;
+    let labels = site.shift_remove("extra_labels").and_then(|labels| labels.as_object().cloned());
+    merge(&mut site, hub.options);
+    if let (Some(labels), Some(all)) = (labels, object(&mut site, "extra_labels")) {
+        all.extend(labels);
+    }
+    for mut chosen in overrides {
+        words.fill_in(&mut chosen).map_err(refused)?;
+        merge(&mut site, chosen);
+    }
+    if let Some(more) = hub.counted.shift_remove("tolerations") {
+        join(&mut site, "tolerations", &more);
+    }
+    merge(&mut site, hub.counted);
+    site.values_mut().filter_map(Value::as_object_mut).for_each(without_nulls);
+
+    let mut options = Options::read(&site).map_err(refused)?;
+    options.hub_environment = options::plain_variables(&hub.environment).map_err(refused)?;
+    options.keep_guarantees_below_limits();
+    Ok((options, names))
+}
+
+/// What a hub's template has to be; what it is may be a secret.
+const TEMPLATE: &str = "texts in whose braces are fields that this system knows";
+
+/// The options of a hub, by how they count.
+struct Hub {
+    options: Map<String, Value>,
+    /// What admission counted: it wins over what was chosen.
+    counted: Map<String, Value>,
+    environment: Map<String, Value>,
+}
+
+impl Hub {
+    fn new(settings: &Settings, options: &Map<String, Value>) -> Self {
+        let mut hub = Self { options: Map::new(), counted: Map::new(), environment: Map::new() };
+        let silent = |key: &str| settings.options.get(key).is_none_or(Value::is_null);
+        for (key, value) in options.iter().filter(|(key, _)| options::OPTIONS.known.contains(&key.as_str())) {
+            let key_ = key.as_str();
+            if RESOURCES.contains(&key_) || PLACEMENT.contains(&key_) {
+                hub.counted.insert(key.clone(), value.clone());
+            } else if key == "environment" {
+                hub.environment = value.as_object().cloned().unwrap_or_default();
+            } else if OF_JUPYTERHUB.contains(&key_) {
+                hub.options.insert(key.clone(), without_fields(value));
+            } else if !OF_PLUGIN.contains(&key_) || silent(key) {
+                hub.options.insert(key.clone(), value.clone());
+            }
+        }
+        hub
+    }
+}
+
+fn without_fields(value: &Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(text.replace('{', "{{").replace('}', "}}")),
+        other => other.clone(),
+    }
+}
+
+fn object<'a>(options: &'a mut Map<String, Value>, key: &str) -> Option<&'a mut Map<String, Value>> {
+    options.entry(key).or_insert_with(|| Value::Object(Map::new())).as_object_mut()
+}
+
+/// Adds to a list what is not in it yet.
+fn join(options: &mut Map<String, Value>, key: &str, more: &Value) {
+    let Some(more) = in_order(more) else { return };
+    let mut all: Vec<Value> = options.get(key).and_then(in_order).unwrap_or_default().into_iter().cloned().collect();
+    for value in more {
+        if !all.contains(value) {
+            all.push(value.clone());
+        }
+    }
+    options.insert(key.to_owned(), Value::Array(all));
+}
+
+/// The fields of templates.
+struct Words<'a> {
+    of_most: &'a TemplateContext<'static>,
+    of_jupyterhub: TemplateContext<'static>,
+}
+
+impl<'a> Words<'a> {
+    fn new(names: &'a Names, launch: &Launch) -> Self {
+        let mut of_jupyterhub = names.words.clone();
+        of_jupyterhub.insert("username", launch.user.to_string());
+        of_jupyterhub.insert("base_url", singleuser::base_url(launch).to_owned());
+        Self { of_most: &names.words, of_jupyterhub }
+    }
+
+    /// Fills in the templates in all options that have some.
+    fn fill_in(&self, options: &mut Map<String, Value>) -> Result<(), Mistake> {
+        for (key, value) in options {
+            if options::is_template(key)
+                && let Some(key) = options::find(key)
+            {
+                let words = if OF_JUPYTERHUB.contains(&key) { &self.of_jupyterhub } else { self.of_most };
+                expand_value(value, words, "")
+                    .map_err(|why| Mistake { key, expected: format!("made of templates, but {why}") })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Fills in the templates in all texts of a value. The names of its keys stay.
+///
+/// # Errors
+/// Which field is unknown, or which brace is open, and where.
+pub fn expand_value(value: &mut Value, words: &TemplateContext<'_>, path: &str) -> Result<(), String> {
+    match value {
+        Value::String(text) => {
+            let fields: Vec<&str> = words.keys().copied().collect();
+            let template = Template::parse(text, &fields).map_err(|why| match path {
+                "" => why,
+                path => format!("in `{path}` {why}"),
+            })?;
+            *text = render(&template, words).map_err(|error| error.to_string())?;
+            Ok(())
+        }
+        Value::Array(list) => {
+            list.iter_mut().enumerate().try_for_each(|(at, value)| expand_value(value, words, &format!("{path}[{at}]")))
+        }
+        Value::Object(object) => object.iter_mut().try_for_each(|(key, value)| {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            expand_value(value, words, &path)
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
+    }
+}
+
+fn refused(mistake: Mistake) -> Error {
+    Error::Refused(format!(
+        "The option {mistake}. Please choose other options or ask the administrators of the system."
+    ))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,51 @@
+//! `kubespawner_override`: options that what was chosen sets.
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+use serde_json::{Map, Value};
+
+use crate::spawner::kubernetes::options;
+
+/// Options that what was chosen sets.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Override<'a> {
+    /// The options, as they are written.
+    pub options: &'a Map<String, Value>,
+    /// What the user wrote, which `{value}` stands for.
+    pub value: Option<&'a str>,
+}
+
+impl Override<'_> {
+    /// The options with what the user wrote in place of `{value}`, in keys and in texts. It is never read as a template.
+    #[must_use]
+    pub fn filled(&self) -> Map<String, Value> {
+        let Some(value) = self.value else { return self.options.clone() };
+        let literal = value.replace('{', "{{").replace('}', "}}");
+        let fill = |(key, inner): (&String, &Value)| {
+            let value = if options::is_template(key) { &literal } else { value };
+            (key.clone(), filled_value(inner, value))
+        };
+        self.options.iter().map(fill).collect()
+    }
+}
+
+fn filled_value(inner: &Value, value: &str) -> Value {
+    match inner {
+        Value::String(text) => Value::String(text.replace("{value}", value)),
+        Value::Array(list) => list.iter().map(|inner| filled_value(inner, value)).collect::<Vec<_>>().into(),
+        Value::Object(object) => {
+            let fill = |(key, inner): (&String, &Value)| (key.replace("{value}", value), filled_value(inner, value));
+            object.iter().map(fill).collect::<Map<_, _>>().into()
+        }
+        other => other.clone(),
+    }
+}
+
+/// Reads options that are options.
+pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<String, Value>, D::Error> {
+    let overrides = Map::<String, Value>::deserialize(deserializer)?;
+    match overrides.keys().find(|key| !options::is_option(key)) {
+        Some(key) => Err(D::Error::custom(format!("`{key}` is no option that a profile can set"))),
+        None => Ok(overrides),
+    }
+}

@@ -1,0 +1,227 @@
+//! How a server is started, or found: create what is missing, then follow the pod until it is ready or never will be.
+
+mod creation;
+mod teller;
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::creation::Creation;
+use self::teller::Teller;
+use super::api::{Patience, one_line};
+use super::events::{Line, is_pulling};
+use super::failures::{self, Problem};
+use super::plan::{self, Place};
+use super::settings::Settings;
+use super::view::{Following, Seen, Sighting};
+use super::{Kubernetes, place_of};
+use crate::error::{Error, Result};
+use crate::model::{Handle, Launch};
+use crate::spawner::{Progress, Started};
+
+/// The lines of log that go with a failure.
+const LAST_LINES: usize = 20;
+/// The first look for a pod that the view does not show, and how often such a look is taken.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(15);
+/// An image may take this long before its time becomes the server's.
+const LONGEST_PULL: Duration = Duration::from_secs(3600);
+
+impl Kubernetes {
+    pub(super) async fn start_server(&self, handle: &Handle, launch: &Launch, progress: &Progress) -> Result<Started> {
+        let place = place_of(handle)?;
+        let settings = self.settings.load_full();
+        let plan = plan::plan(&settings, launch, &place, &self.identity()?)?;
+        let start_timeout = plan.start_timeout;
+        self.watch(&place.namespace);
+        let following = self.view.follow(&launch.uid, &place.namespace, &place.pod);
+        progress.say(5, "Asking the cluster for the server.");
+
+        let dropped = CancellationToken::new();
+        let _guard = dropped.clone().drop_guard();
+        let begun = Instant::now();
+        let creation = Creation {
+            cluster: self.cluster.clone(),
+            settings: settings.clone(),
+            capacity: self.capacity.clone(),
+            turns: self.turns.clone(),
+            uid: launch.uid.clone(),
+            place: place.clone(),
+            plan,
+            patience: Patience::new(begun + start_timeout, dropped),
+            progress: progress.clone(),
+        };
+        let id = self.context.tracker.spawn(creation.run()).await.map_err(Error::internal)??;
+        let budget = Budget::new(start_timeout.saturating_sub(begun.elapsed()), start_timeout);
+        let waiting = Waiting { backend: self, settings: &settings, place: &place, id, following };
+        waiting.until_ready(Teller::new(progress), budget).await
+    }
+}
+
+/// A start whose pod exists.
+struct Waiting<'a> {
+    backend: &'a Kubernetes,
+    settings: &'a Settings,
+    place: &'a Place,
+    id: String,
+    following: Following,
+}
+
+impl Waiting<'_> {
+    async fn until_ready(mut self, mut teller: Teller<'_>, mut budget: Budget) -> Result<Started> {
+        let mut failing: Option<(Problem, Instant)> = None;
+        let mut known = false;
+        let mut look = Instant::now() + FIRST_LOOK;
+        loop {
+            let seen = self.following.seen.borrow_and_update().clone();
+            let pod = seen.pod.as_deref().filter(|pod| pod.metadata.uid == self.id);
+            teller.tell(pod, &seen.events, &self.id);
+            match pod {
+                Some(pod) if pod.is_ready() => return Ok(self.started(pod)),
+                // It was there.
+                None if known => return Err(removed()),
+                _ => known = pod.is_some(),
+            }
+            let now = Instant::now();
+            budget.note(now, is_pulling(self.events(&seen)));
+            let problem = pod.and_then(|pod| failures::problem(pod, &seen.events, self.settings.autoscaler));
+            failing = problem.map(|problem| match failing {
+                Some((before, since)) if before.class == problem.class => (problem, since),
+                _ => (problem, now),
+            });
+            let mut next = look;
+            if let Some((problem, since)) = &failing {
+                let end = *since + problem.class.patience(&self.settings.fail_after);
+                if now >= end {
+                    return Err(self.failed(problem.sentence.clone(), problem.container.as_deref(), pod).await);
+                }
+                next = next.min(end);
+            }
+            if let Some(end) = budget.end() {
+                if now >= end {
+                    let why = failing.map(|(problem, _)| problem.sentence).or_else(|| self.last_words(&seen));
+                    return Err(self.failed(too_late(budget.whole, why), None, pod).await);
+                }
+                next = next.min(end);
+            }
+            tokio::select! {
+                changed = self.following.seen.changed() => changed.map_err(Error::internal)?,
+                () = tokio::time::sleep_until(next) => {
+                    if next == look {
+                        look += LOOK;
+                        self.look(known).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn events<'a>(&self, seen: &'a Seen) -> impl Iterator<Item = &'a Line> + use<'a> {
+        let id = self.id.clone();
+        seen.events.iter().map(|line| &**line).filter(move |line| line.object.uid == id)
+    }
+
+    fn last_words(&self, seen: &Seen) -> Option<String> {
+        self.events(seen).filter(|line| line.kind == "Warning").last().map(|line| one_line(&line.message))
+    }
+
+    /// Asks for a pod that the watch does not show, for whatever reason.
+    async fn look(&self, known: bool) -> Result<()> {
+        let Place { namespace, pod, .. } = self.place;
+        if known && self.backend.is_fresh(namespace) {
+            return Ok(());
+        }
+        match self.backend.cluster.get::<Pod, Sighting>(Some(namespace), pod).await {
+            Ok(Some(found)) if found.metadata.uid == self.id => {
+                self.backend.view.apply(found);
+                Ok(())
+            }
+            Ok(_) => Err(removed()),
+            Err(error) => {
+                tracing::warn!(cause = %error, "the pod of a start cannot be looked at");
+                Ok(())
+            }
+        }
+    }
+
+    fn started(&self, pod: &Sighting) -> Started {
+        let host = self.place.host.clone().or_else(|| pod.status.pod_ip.clone()).unwrap_or_default();
+        Started { host, port: self.place.port }
+    }
+
+    async fn failed(&self, message: String, container: Option<&str>, pod: Option<&Sighting>) -> Error {
+        let logs = match pod {
+            Some(pod) => self.backend.tail(pod, container, LAST_LINES).await.unwrap_or_default(),
+            None => Vec::new(),
+        };
+        Error::Failed { message, logs }
+    }
+}
+
+fn removed() -> Error {
+    Error::failed("Your server was removed from the cluster while it started.")
+}
+
+fn too_late(whole: Duration, why: Option<String>) -> String {
+    let late = format!("Your server was not ready within {} seconds.", whole.as_secs());
+    match why {
+        Some(why) => format!("{late} The last that the cluster said about it: {why}"),
+        None => late,
+    }
+}
+
+/// The time that a start has left. It does not run while an image is being pulled.
+#[derive(Debug)]
+struct Budget {
+    whole: Duration,
+    left: Duration,
+    since: Instant,
+    pulling: bool,
+    pulled: Duration,
+}
+
+impl Budget {
+    fn new(left: Duration, whole: Duration) -> Self {
+        Self { whole, left, since: Instant::now(), pulling: false, pulled: Duration::ZERO }
+    }
+
+    fn note(&mut self, now: Instant, pulling: bool) {
+        let passed = now - self.since;
+        if self.pulling {
+            self.pulled += passed;
+        } else {
+            self.left = self.left.saturating_sub(passed);
+        }
+        self.since = now;
+        self.pulling = pulling && self.pulled < LONGEST_PULL;
+    }
+
+    /// When the time is over, as far as is known.
+    fn end(&self) -> Option<Instant> {
+        (!self.pulling).then_some(self.since + self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pulling_takes_no_time() {
+        let second = Duration::from_secs(1);
+        let mut budget = Budget::new(10 * second, 10 * second);
+        let begun = budget.since;
+        budget.note(begun + 4 * second, true);
+        assert_eq!(budget.end(), None);
+        budget.note(begun + 1000 * second, true);
+        budget.note(begun + 1004 * second, false);
+        assert_eq!(budget.end(), Some(begun + 1010 * second));
+        budget.note(begun + 1010 * second, true);
+        assert_eq!((budget.left, budget.end()), (Duration::ZERO, None));
+        budget.note(begun + 1010 * second + LONGEST_PULL, true);
+        assert!(budget.end().is_some(), "but not for ever");
+    }
+}

@@ -1,0 +1,148 @@
+//! What is in the way: names that others have, and limits of the namespace.
+
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service};
+use kube::ResourceExt as _;
+use kube::api::{Api, Patch, PatchParams};
+use outpost::spawner::Status;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::{Site, launch};
+use crate::support::eventually;
+use crate::support::kube::kubelet::starts;
+use crate::support::kube::{Step, create};
+
+const NAMED: &str = "pod_name_template = 'pod-{username}'\nsecret_name_template = 'secret-{username}'\n\
+    pvc_name_template = 'claim-{username}'\nservices_enabled = true\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_belongs_to_others_is_in_the_way_and_stays() {
+    let Some(site) = Site::new(NAMED).await else { return };
+    let container = json!([{"name": "c", "image": "image"}]);
+    let pod = json!({"metadata": {"name": "pod-ada"}, "spec": {"containers": container}});
+    create::<Pod>(site.api(), pod).await;
+    create::<Secret>(site.api(), json!({"metadata": {"name": "secret-bob"}})).await;
+    create::<Service>(site.api(), json!({"metadata": {"name": "pod-carol"}, "spec": {"ports": [{"port": 1}]}})).await;
+    for (user, name) in [("ada", "pod-ada"), ("bob", "secret-bob"), ("carol", "pod-carol")] {
+        let launch = launch(user, "");
+        let message = site.failure(&launch).await;
+        assert!(message.contains(name), "{message}");
+        site.stop(&launch).await;
+    }
+    assert_eq!(site.names::<Pod>().await, ["pod-ada"]);
+    assert_eq!(site.names::<Secret>().await, ["secret-bob"]);
+    assert_eq!(site.names::<Service>().await, ["pod-carol"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leftover_is_replaced_and_a_server_that_runs_is_not() {
+    let settings = format!("{NAMED}start_timeout = 3\n");
+    let ends = || [starts(), vec![Step::Hold, Step::Ends { code: 1, reason: "Error" }]].concat();
+    let Some(site) = Site::scripted(&settings, move |_| ends()).await else { return };
+    let (first, second) = (launch("ada", "lab"), launch("ada", "lab"));
+    site.start(&first).await.unwrap();
+    let message = site.failure(&second).await;
+    assert!(message.contains("An earlier start of your server still runs"), "{message}");
+    site.stop(&second).await;
+    assert_eq!(site.status(&first).await, Status::Running);
+
+    site.kubelet.go_on();
+    eventually("it has ended", || async { matches!(site.status(&first).await, Status::Exited(_)).then_some(()) }).await;
+    site.start(&second).await.unwrap();
+    assert_eq!(site.status(&second).await, Status::Running);
+    let pod = site.pod_of(&second.uid).await.unwrap();
+    for owners in [
+        site.api::<Secret>().get("secret-ada").await.unwrap().owner_references()[0].uid.clone(),
+        site.api::<Service>().get("pod-ada").await.unwrap().owner_references()[0].uid.clone(),
+    ] {
+        assert_eq!(Some(owners), pod.uid());
+    }
+    // The first one's stop comes late: it finds nothing of its own.
+    site.stop(&first).await;
+    assert_eq!(site.status(&second).await, Status::Running);
+    assert_eq!(site.names::<Secret>().await, ["secret-ada"]);
+    site.stop(&second).await;
+    site.assert_is_empty().await;
+}
+
+/// The API server counts by a quota's status, which a controller would write.
+async fn limit(site: &Site, hard: Value) {
+    let quotas: Api<ResourceQuota> = site.api();
+    create(quotas.clone(), json!({"metadata": {"name": "quota"}, "spec": {"hard": hard}})).await;
+    let used: serde_json::Map<_, _> = hard.as_object().unwrap().keys().map(|key| (key.clone(), json!("0"))).collect();
+    let status = Patch::Merge(json!({"status": {"hard": hard, "used": used}}));
+    quotas.patch_status("quota", &PatchParams::default(), &status).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_of_the_namespace_is_told() {
+    let Some(site) = Site::new("mem_limit = '1G'").await else { return };
+    limit(&site, json!({"limits.memory": "512Mi"})).await;
+    let launch = launch("ada", "");
+    let message = site.failure(&launch).await;
+    assert!(message.contains("quota") && message.contains("memory"), "{message}");
+    site.stop(&launch).await;
+    site.assert_is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_none_is_told_by_the_field() {
+    let Some(site) = Site::new("extra_pod_config = { dnsPolicy = 'Sometimes' }").await else { return };
+    let launch = launch("ada", "");
+    let message = site.failure(&launch).await;
+    assert!(message.contains("spec.dnsPolicy"), "{message}");
+    site.stop(&launch).await;
+    site.assert_is_empty().await;
+}
+
+fn a_claim(annotations: Value) -> Value {
+    json!({
+        "metadata": {"name": "claim-ada", "annotations": annotations},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    })
+}
+
+const STORAGE: &str = "storage_pvc_ensure = true\nstorage_capacity = '1Gi'\npvc_name_template = 'claim-{username}'\n\
+    volumes = [{ name = 'home', persistentVolumeClaim = { claimName = 'claim-{username}' } }]\n";
+
+#[rstest]
+#[case::of_the_user(json!({"hub.jupyter.org/username": "ada"}), true)]
+#[case::of_another(json!({"hub.jupyter.org/username": "bob"}), false)]
+#[case::of_nobody(json!({}), false)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_from_before_is_used_by_its_user_only(#[case] annotations: Value, #[case] starts: bool) {
+    let Some(site) = Site::new(STORAGE).await else { return };
+    create::<PersistentVolumeClaim>(site.api(), a_claim(annotations)).await;
+    // Nothing more can be claimed, which does not matter to what is there.
+    limit(&site, json!({"persistentvolumeclaims": "0"})).await;
+    let launch = launch("ada", "");
+    if starts {
+        site.start(&launch).await.unwrap();
+    } else {
+        let message = site.failure(&launch).await;
+        assert!(message.contains("claim-ada"), "{message}");
+    }
+    site.stop(&launch).await;
+    site.assert_is_empty().await;
+    assert_eq!(site.names::<PersistentVolumeClaim>().await, ["claim-ada"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_is_made_once_and_stays() {
+    let Some(site) = Site::new(STORAGE).await else { return };
+    let mut uids = Vec::new();
+    for _ in 0..2 {
+        let launch = launch("ada", "");
+        site.start(&launch).await.unwrap();
+        site.stop(&launch).await;
+        uids.push(site.api::<PersistentVolumeClaim>().get("claim-ada").await.unwrap().uid().unwrap());
+    }
+    assert_eq!(uids[0], uids[1]);
+    // A start in which the namespace is full: nothing is left of it.
+    limit(&site, json!({"persistentvolumeclaims": "0"})).await;
+    let launch = launch("bob", "");
+    let message = site.failure(&launch).await;
+    assert!(message.contains("quota"), "{message}");
+    site.stop(&launch).await;
+    site.assert_is_empty().await;
+}
