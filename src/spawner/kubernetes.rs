@@ -35,6 +35,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::LogParams;
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
@@ -47,7 +48,7 @@ pub use self::options::OPTIONS;
 use self::plan::{Identity, Place};
 pub use self::settings::Settings;
 use self::turns::Turns;
-use self::view::{Sighting, View};
+use self::view::{Metadata, Sighting, View};
 use self::watch::Watch;
 use super::{Changes, Choice, Found, OptionTable, Progress, Spawner, SpawnerSettings, Started, Status};
 use crate::error::{Error, Result};
@@ -262,7 +263,22 @@ impl Spawner for Kubernetes {
         if !self.is_fresh(&place.namespace) {
             return Ok(Status::Unknown);
         }
-        Ok(self.view.pod(uid).map_or(Status::Absent, |pod| failures::status(&pod)))
+        if let Some(pod) = self.view.pod(uid) {
+            return Ok(failures::status(&pod));
+        }
+        // One that another Outpost has just started may not have been seen here yet.
+        let found = self.cluster.get::<Pod, Sighting>(Some(&place.namespace), &place.pod).await;
+        let found = found.map_err(Error::internal)?.filter(|pod| pod.server().as_ref() == Some(uid));
+        Ok(found.map_or(Status::Absent, |pod| failures::status(&pod)))
+    }
+
+    /// A container that failed is begun again by its node, and would run although it counts for nothing.
+    async fn ended(&self, uid: &Uid, handle: &Handle) -> Result<()> {
+        let place = place_of(handle)?;
+        let Some(pod) = self.view.pod(uid).filter(|pod| !pod.is_going() && !pod.is_over()) else { return Ok(()) };
+        let Metadata { namespace, name, uid: id, .. } = &pod.metadata;
+        let deleted = self.cluster.delete::<Pod>(Some(namespace), name, Some(id), Some(place.grace_period)).await;
+        deleted.map_err(Error::internal)
     }
 
     async fn stop(&self, uid: &Uid, handle: &Handle) -> Result<()> {

@@ -102,6 +102,12 @@ impl Sighting {
         self.metadata.deletion_timestamp.is_some()
     }
 
+    /// Whether all of its containers have ended for good.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(&*self.status.phase, "Succeeded" | "Failed")
+    }
+
     /// Whether it has an address and all of its containers are ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {

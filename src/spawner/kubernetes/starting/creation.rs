@@ -47,8 +47,10 @@ enum Whose {
     Going,
     /// It is of an earlier start of this server, and has ended.
     Over,
-    /// It is of an earlier start of this server, and runs.
+    /// It is of an earlier start of this server, which its hub has given up: a hub has one server of a name.
     Earlier,
+    /// It is of a later start of this server.
+    Later,
     /// It is none of ours.
     Foreign,
 }
@@ -144,22 +146,21 @@ impl Creation {
             match whose {
                 Whose::This => return Ok(id),
                 Whose::Foreign => return Err(taken("pod", name, &self.place.namespace)),
-                Whose::Over => {
-                    self.request(|| self.cluster.delete::<Pod>(namespace, name, Some(&id), Some(0)))
+                Whose::Later => return Err(Error::failed("Your server was started once more meanwhile.")),
+                Whose::Over | Whose::Earlier => {
+                    let grace = if whose == Whose::Over { 0 } else { self.place.grace_period };
+                    self.request(|| self.cluster.delete::<Pod>(namespace, name, Some(&id), Some(grace)))
                         .await
                         .map_err(|error| refused(&error))?;
                 }
-                Whose::Going | Whose::Earlier => {
+                Whose::Going => {
                     if !std::mem::replace(&mut told, true) {
                         self.progress.say(5, "Waiting until the server that ran before has ended.");
                     }
                     if !self.patience.pause(PAUSE).await {
-                        return Err(Error::failed(match whose {
-                            Whose::Earlier => {
-                                "An earlier start of your server still runs. Please stop it first, or wait until it has been stopped."
-                            }
-                            _ => "The server that ran before has not ended in time. Please try again in a minute.",
-                        }));
+                        return Err(Error::failed(
+                            "The server that ran before has not ended in time. Please try again in a minute.",
+                        ));
                     }
                 }
             }
@@ -226,11 +227,14 @@ fn whose(found: &Pod, wanted: &Pod) -> Whose {
     if !ours || !this && !of_user {
         return Whose::Foreign;
     }
-    match (this, found.metadata.deletion_timestamp.is_some()) {
-        (_, true) => Whose::Going,
-        (true, false) => Whose::This,
-        (false, false) if has_ended(found) => Whose::Over,
-        (false, false) => Whose::Earlier,
+    // Identifiers of servers are in the order in which they were made.
+    let server = |pod: &Pod| pod.metadata.labels.as_ref().and_then(|labels| labels.get(names::SERVER).cloned());
+    match found.metadata.deletion_timestamp {
+        Some(_) => Whose::Going,
+        None if this => Whose::This,
+        None if server(found) > server(wanted) => Whose::Later,
+        None if has_ended(found) => Whose::Over,
+        None => Whose::Earlier,
     }
 }
 
@@ -278,6 +282,8 @@ mod tests {
     #[case("0", "ada", json!({"status": {"phase": "Running"}}), Whose::Earlier)]
     #[case("0", "ada", json!({"status": {"phase": "Running", "containerStatuses": [{"name": "notebook", "ready": false,
         "restartCount": 0, "image": "", "imageID": "", "state": {"terminated": {"exitCode": 1}}}]}}), Whose::Over)]
+    #[case("2", "ada", json!({"status": {"phase": "Running"}}), Whose::Later)]
+    #[case("2", "ada", json!({"status": {"phase": "Failed"}}), Whose::Later)]
     #[case("0", "eve", json!({"status": {"phase": "Failed"}}), Whose::Foreign)]
     #[case("1", "ada", json!({"metadata": {"labels": {names::INSTALLATION: "other"}}}), Whose::Foreign)]
     #[case("1", "ada", json!({"metadata": {"labels": null}}), Whose::Foreign)]
