@@ -165,7 +165,9 @@ impl Kubernetes {
         self.view.expect(scope);
         let Context { tracker, shutdown, .. } = &self.context;
         tracker.spawn(shutdown.clone().run_until_cancelled_owned(watch.clone().pods()));
-        tracker.spawn(shutdown.clone().run_until_cancelled_owned(watch.events()));
+        if settings.options.get("events_enabled") != Some(&Value::Bool(false)) {
+            tracker.spawn(shutdown.clone().run_until_cancelled_owned(watch.events()));
+        }
     }
 
     fn is_fresh(&self, namespace: &str) -> bool {
@@ -174,7 +176,7 @@ impl Kubernetes {
 
     /// The last lines of one of a pod's containers: that of the server unless another one is named.
     async fn tail(&self, pod: &Sighting, container: Option<&str>, lines: usize) -> Result<Vec<String>> {
-        let container = container.unwrap_or(failures::NOTEBOOK);
+        let container = container.unwrap_or(manifest::NOTEBOOK);
         let params = LogParams {
             container: Some(container.to_owned()),
             tail_lines: i64::try_from(lines).ok(),
@@ -233,7 +235,12 @@ impl Spawner for Kubernetes {
     }
 
     fn trouble(&self) -> Option<String> {
-        let blind = self.view.blind(self.settings.load().stale_after);
+        let settings = self.settings.load();
+        let mut blind = self.view.blind(settings.stale_after);
+        // A server of old times may be where nothing is to be seen any more.
+        if let Some(namespaces) = settings.all_namespaces() {
+            blind.retain(|(scope, _)| namespaces.contains(scope));
+        }
         let troubles = blind.into_iter().map(|(scope, trouble)| {
             let place = if scope.is_empty() { "the cluster".to_owned() } else { format!("the namespace {scope}") };
             format!("the pods of {place} cannot be seen: {}", trouble.as_deref().unwrap_or("they were not listed yet"))

@@ -17,12 +17,13 @@ use tempfile::TempDir;
 use crate::support::daemon::{OUTPOST, text};
 
 /// Every page, by its name.
-const PAGES: [(&str, &str); 6] = [
+const PAGES: [(&str, &str); 7] = [
     ("README.md", include_str!("../../README.md")),
     ("docs/accounting.md", include_str!("../../docs/accounting.md")),
     ("docs/admin-api.md", include_str!("../../docs/admin-api.md")),
     ("docs/flavors.md", include_str!("../../docs/flavors.md")),
     ("docs/kubernetes.md", include_str!("../../docs/kubernetes.md")),
+    ("docs/kubespawner.md", include_str!("../../docs/kubespawner.md")),
     ("docs/overrides.md", include_str!("../../docs/overrides.md")),
 ];
 

@@ -8,13 +8,11 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus};
 
 use super::api::one_line;
 use super::events::Line;
+use super::manifest::NOTEBOOK;
 use super::settings::FailAfter;
 use super::view::Sighting;
 use crate::model::Exit;
 use crate::spawner::Status;
-
-/// The container that the server runs in.
-pub const NOTEBOOK: &str = "notebook";
 
 /// The kinds of failures. Some pass: each has its own patience.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

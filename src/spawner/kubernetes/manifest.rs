@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 pub use self::container::NOTEBOOK;
 pub use self::pod::pod;
 pub use self::storage::claim;
-use super::names::{self, Names};
+use super::names::SERVER;
 use super::options::Options;
 use super::plan::{Identity, Place};
 use super::settings::Settings;
@@ -37,8 +37,6 @@ pub struct Blueprint<'a> {
     pub settings: &'a Settings,
     /// The options of this launch: all templates in them are filled in.
     pub options: &'a Options,
-    /// The names of the objects.
-    pub names: &'a Names,
     /// The launch.
     pub launch: &'a Launch,
     /// Where the server is.
@@ -70,7 +68,7 @@ pub fn service(blueprint: &Blueprint<'_>) -> Option<Service> {
         metadata: metadata::of_part(blueprint, &place.pod),
         spec: Some(ServiceSpec {
             type_: Some("ClusterIP".to_owned()),
-            selector: Some([(names::SERVER.to_owned(), blueprint.launch.uid.to_string())].into()),
+            selector: Some([(SERVER.to_owned(), blueprint.launch.uid.to_string())].into()),
             ports: Some(vec![port]),
             ..ServiceSpec::default()
         }),

@@ -186,7 +186,7 @@ fn plan_of(
     names: &Names,
 ) -> Result<Plan> {
     let labels = names::server_labels(identity, &launch.id.hub, &launch.uid);
-    let blueprint = Blueprint { settings, options, names, launch, place, identity };
+    let blueprint = Blueprint { settings, options, launch, place, identity };
     let pod = settings.pod_patch.apply(manifest::pod(&blueprint)?, &names.words);
     let mut pod = pod.map_err(|why| Error::internal(format!("`pod_patch`: {why}")))?;
     if !pod.spec.iter().flat_map(|spec| &spec.containers).any(|container| container.name == manifest::NOTEBOOK) {

@@ -78,13 +78,22 @@ impl Watch {
 
     async fn go_on<W: Watched>(&self, watched: &W, labels: Option<&str>, fields: Option<&str>) {
         let mut pause = FIRST_PAUSE;
-        let mut version = None;
+        let (mut version, mut told) = (None, String::new());
         loop {
             let begun = Instant::now();
             let result = self.round(watched, &mut version, labels, fields).await;
             if let Err(error) = &result {
                 watched.troubled(error);
-                tracing::warn!(spawner.name = self.spawner, namespace = self.scope, %error, "a watch is begun again");
+                let cause = error.to_string();
+                if told != cause {
+                    tracing::warn!(
+                        spawner.name = self.spawner,
+                        namespace = self.scope,
+                        cause,
+                        "a watch is begun again"
+                    );
+                    told = cause;
+                }
                 // Too old, or of another life of the cluster.
                 if !error.may_pass() {
                     version = None;

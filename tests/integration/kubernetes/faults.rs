@@ -20,7 +20,14 @@ use crate::support::eventually;
 use crate::support::fake_kube::{FakeKube, Fault};
 
 /// More requests than a start and a stop ever make.
-const STEPS: usize = 14;
+const STEPS: usize = 20;
+
+/// The objects that a start creates.
+const CREATED: usize = 5;
+
+/// All that a server can have.
+const RICH: &str = "storage_pvc_ensure = true\nstorage_capacity = '1Gi'\nobject_kinds = ['v1/ConfigMap']\n\
+    pre_start = [{apiVersion = 'v1', kind = 'ConfigMap', metadata = {name = 'of-{uid}'}}]\n";
 
 fn launch() -> Launch {
     Launch {
@@ -85,14 +92,16 @@ impl Drop for Life {
     }
 }
 
+const KINDS: [&str; 4] = ["pods", "secrets", "services", "configmaps"];
+
 fn assert_one(kube: &FakeKube) {
-    for plural in ["pods", "secrets", "services"] {
+    for plural in KINDS {
         assert_eq!(kube.names(plural).len(), 1, "{plural}: {:?}", kube.requests());
     }
 }
 
 fn assert_none(kube: &FakeKube) {
-    for plural in ["pods", "secrets", "services"] {
+    for plural in KINDS {
         assert!(kube.names(plural).is_empty(), "{plural}: {:?}", kube.requests());
     }
 }
@@ -120,7 +129,7 @@ async fn every_request_may_fail_once() {
     let runs = Fault::ALL.into_iter().flat_map(|fault| (0..STEPS).map(move |step| (fault, step)));
     join_all(runs.map(|(fault, step)| async move {
         let kube = FakeKube::new(move |number, _| (number == step).then_some(fault));
-        let (life, launch) = (Life::begin(&kube, "stale_after = '3s'"), launch());
+        let (life, launch) = (Life::begin(&kube, &format!("stale_after = '3s'\n{RICH}")), launch());
         life.start(&launch).await.unwrap_or_else(|error| panic!("{fault:?} at {step}: {error}"));
         assert_one(&kube);
         life.sees().await;
@@ -146,7 +155,8 @@ fn loses(fault: Fault, step: usize) -> (FakeKube, Arc<AtomicUsize>) {
     let reached = Arc::new(AtomicUsize::new(0));
     let counter = reached.clone();
     let kube = FakeKube::new(move |_, name| {
-        let number = name.starts_with("POST").then(|| counter.fetch_add(1, Ordering::SeqCst))?;
+        let changes = ["POST", "PATCH"].iter().any(|verb| name.starts_with(verb));
+        let number = changes.then(|| counter.fetch_add(1, Ordering::SeqCst))?;
         (number == step).then_some(fault)
     });
     (kube, reached)
@@ -154,10 +164,11 @@ fn loses(fault: Fault, step: usize) -> (FakeKube, Arc<AtomicUsize>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_may_be_given_up_at_every_step() {
-    let runs = [Fault::Lost, Fault::Unanswered].into_iter().flat_map(|fault| (0..3).map(move |step| (fault, step)));
+    let runs =
+        [Fault::Lost, Fault::Unanswered].into_iter().flat_map(|fault| (0..CREATED).map(move |step| (fault, step)));
     join_all(runs.map(|(fault, step)| async move {
         let (kube, reached) = loses(fault, step);
-        let (life, launch) = (Life::begin(&kube, ""), launch());
+        let (life, launch) = (Life::begin(&kube, RICH), launch());
         life.sees().await;
         given_up(&life, &launch, &reached, step).await;
         life.stop(&launch).await;
@@ -173,19 +184,20 @@ async fn a_start_may_be_given_up_at_every_step() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outpost_may_end_at_every_step() {
-    let runs = [Fault::Lost, Fault::Unanswered].into_iter().flat_map(|fault| (0..3).map(move |step| (fault, step)));
+    let runs =
+        [Fault::Lost, Fault::Unanswered].into_iter().flat_map(|fault| (0..CREATED).map(move |step| (fault, step)));
     join_all(runs.map(|(fault, step)| async move {
         let (kube, reached) = loses(fault, step);
-        let (life, launch) = (Life::begin(&kube, ""), launch());
+        let (life, launch) = (Life::begin(&kube, RICH), launch());
         given_up(&life, &launch, &reached, step).await;
         drop(life);
         // The next one begins again, in the middle.
-        let life = Life::begin(&kube, "");
+        let life = Life::begin(&kube, RICH);
         life.start(&launch).await.unwrap();
         assert_one(&kube);
         drop(life);
         // The one after it only has to stop.
-        let life = Life::begin(&kube, "");
+        let life = Life::begin(&kube, RICH);
         life.stop(&launch).await;
         assert_none(&kube);
     }))

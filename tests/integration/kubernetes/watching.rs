@@ -18,7 +18,8 @@ async fn until(site: &Site, launch: &outpost::model::Launch, what: &str, is: imp
 async fn an_api_server_that_was_away_and_forgot_is_followed_again() {
     let Some(cluster) = Cluster::own(&["--watch-cache=false"]).await else { return };
     let ends = || [starts(), vec![Step::Hold, Step::Ends { code: 7, reason: "Error" }]].concat();
-    let site = Site::on(&cluster, "stale_after = '1s'\nservices_enabled = true\n", move |_| ends()).await;
+    let settings = "stale_after = '1s'\nstart_timeout = 3\nstop_timeout = '3s'\nservices_enabled = true\n";
+    let site = Site::on(&cluster, settings, move |_| ends()).await;
     let [one, two, three] = ["one", "two", "three"].map(|user| launch(user, ""));
     for launch in [&one, &two] {
         site.start(launch).await.unwrap();

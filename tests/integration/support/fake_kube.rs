@@ -173,6 +173,13 @@ impl FakeKube {
                 }
                 json_answer(StatusCode::CREATED, &created)
             }
+            (&Method::PATCH, found) => {
+                let mut object = body;
+                let new = format!("uid-{}", state.version).into();
+                object["metadata"]["uid"] = found.as_ref().map_or(new, |found| found["metadata"]["uid"].clone());
+                let applied = state.put(path, object, if found.is_some() { "MODIFIED" } else { "ADDED" });
+                json_answer(StatusCode::OK, &applied)
+            }
             (&Method::DELETE, Some(found)) => {
                 let wanted = &body["preconditions"]["uid"];
                 if !wanted.is_null() && *wanted != found["metadata"]["uid"] {

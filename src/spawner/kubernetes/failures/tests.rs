@@ -45,14 +45,14 @@ fn phases_are_states(#[case] status: Value, #[case] expected: Status) {
     "Your server ended with exit code 137: it was killed. A common cause is that there was not enough memory."
 )]
 fn ends_have_sentences(#[case] state: Value, #[case] code: Option<i32>, #[case] reason: &str) {
-    assert_eq!(super::status(&notebook(state)), Status::Exited(Exit { code, reason: reason.to_owned(), early: false }));
+    assert_eq!(status(&notebook(state)), Status::Exited(Exit { code, reason: reason.to_owned(), early: false }));
 }
 
 #[test]
 fn a_server_that_waits_to_crash_again_has_ended() {
     let crashed = container(NOTEBOOK, waiting("CrashLoopBackOff", "back-off"), terminated(1, "Error"));
     let pod = pod(json!({"phase": "Running", "containerStatuses": [crashed]}));
-    assert!(matches!(super::status(&pod), Status::Exited(Exit { code: Some(1), .. })));
+    assert!(matches!(status(&pod), Status::Exited(Exit { code: Some(1), .. })));
     assert!(ran_before(&pod, NOTEBOOK) && !ran_before(&pod, "other"));
 }
 
@@ -60,7 +60,7 @@ fn a_server_that_waits_to_crash_again_has_ended() {
 fn an_eviction_is_an_end() {
     let pod = pod(json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory."}));
     let reason = "Your server was put out of its node by the cluster: The node was low on memory.";
-    assert_eq!(super::status(&pod), Status::Exited(Exit { code: None, reason: reason.to_owned(), early: false }));
+    assert_eq!(status(&pod), Status::Exited(Exit { code: None, reason: reason.to_owned(), early: false }));
     assert_eq!(problem(&pod, &[], false).unwrap().class, Class::Evicted);
 }
 

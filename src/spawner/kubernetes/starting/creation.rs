@@ -14,13 +14,13 @@ use serde::de::DeserializeOwned;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::model::Uid;
-use crate::spawner::Progress;
 use crate::spawner::kubernetes::api::{ApiError, Cluster, Patience};
 use crate::spawner::kubernetes::capacity::Capacity;
 use crate::spawner::kubernetes::plan::{Place, Plan};
 use crate::spawner::kubernetes::settings::{CapacityCheck, Settings};
 use crate::spawner::kubernetes::turns::Turns;
-use crate::spawner::kubernetes::{claims, names};
+use crate::spawner::kubernetes::{claims, failures, names};
+use crate::spawner::{Progress, Status};
 
 /// The pause before a name that is still taken is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -57,6 +57,7 @@ impl Creation {
     /// Creates all objects, or finds those that are there. Gives the cluster's identifier of the pod.
     pub async fn run(self) -> Result<String> {
         let _turn = self.turns.take(&self.uid).await;
+        self.is_wanted()?;
         self.has_place().await?;
         if let Some(namespace) = &self.plan.namespace {
             match self.request(|| self.cluster.create(namespace)).await {
@@ -70,6 +71,7 @@ impl Creation {
             claims::ensure(&self.cluster, claim, now, &self.patience).await?;
         }
         for (object, reference) in self.plan.pre_start.iter().zip(&self.place.extra) {
+            self.is_wanted()?;
             let (resource, namespace, name) = (reference.resource(), &self.place.namespace, &reference.name);
             let found = self.request(|| self.cluster.get_any(&resource, namespace, name)).await;
             if let Some(found) = found.map_err(|error| refused(&error))?
@@ -87,6 +89,11 @@ impl Creation {
         let (secret, service) = (secret?, service?);
         self.turns.note(&self.uid, |ids| (ids.secret, ids.service) = (secret, service));
         Ok(pod)
+    }
+
+    /// Whether somebody still waits for the server. Asked before anything is created that only a later stop removes.
+    fn is_wanted(&self) -> Result<()> {
+        if self.patience.is_over() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
     async fn request<T, F: Future<Output = Result<T, ApiError>>>(
@@ -120,9 +127,7 @@ impl Creation {
     async fn pod(&self) -> Result<String> {
         let mut told = false;
         loop {
-            if self.patience.is_over() {
-                return Err(Error::Cancelled);
-            }
+            self.is_wanted()?;
             match self.request(|| self.cluster.create(&self.plan.pod)).await {
                 Ok(pod) => return Ok(pod.metadata.uid.unwrap_or_default()),
                 Err(error) if error.is_conflict() => {}
@@ -177,9 +182,7 @@ impl Creation {
         }]);
         let (namespace, name) = (Some(&*self.place.namespace), object.meta().name.clone().unwrap_or_default());
         loop {
-            if self.patience.is_over() {
-                return Err(Error::Cancelled);
-            }
+            self.is_wanted()?;
             match self.request(|| self.cluster.create(&object)).await {
                 Ok(created) => return Ok(created.meta().uid.clone()),
                 Err(error) if error.is_conflict() => {}
@@ -223,13 +226,17 @@ fn whose(found: &Pod, wanted: &Pod) -> Whose {
     if !ours || !this && !of_user {
         return Whose::Foreign;
     }
-    let phase = found.status.as_ref().and_then(|status| status.phase.as_deref());
-    match (this, found.metadata.deletion_timestamp.is_some(), phase) {
-        (_, true, _) => Whose::Going,
-        (true, false, _) => Whose::This,
-        (false, false, Some("Succeeded" | "Failed")) => Whose::Over,
-        (false, false, _) => Whose::Earlier,
+    match (this, found.metadata.deletion_timestamp.is_some()) {
+        (_, true) => Whose::Going,
+        (true, false) => Whose::This,
+        (false, false) if has_ended(found) => Whose::Over,
+        (false, false) => Whose::Earlier,
     }
+}
+
+fn has_ended(pod: &Pod) -> bool {
+    let pod = serde_json::to_value(pod).and_then(serde_json::from_value);
+    pod.is_ok_and(|pod| matches!(failures::status(&pod), Status::Exited(_)))
 }
 
 fn taken(kind: &str, name: &str, namespace: &str) -> Error {
@@ -269,6 +276,8 @@ mod tests {
     #[case("0", "ada", json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}), Whose::Going)]
     #[case("0", "ada", json!({"status": {"phase": "Failed"}}), Whose::Over)]
     #[case("0", "ada", json!({"status": {"phase": "Running"}}), Whose::Earlier)]
+    #[case("0", "ada", json!({"status": {"phase": "Running", "containerStatuses": [{"name": "notebook", "ready": false,
+        "restartCount": 0, "image": "", "imageID": "", "state": {"terminated": {"exitCode": 1}}}]}}), Whose::Over)]
     #[case("0", "eve", json!({"status": {"phase": "Failed"}}), Whose::Foreign)]
     #[case("1", "ada", json!({"metadata": {"labels": {names::INSTALLATION: "other"}}}), Whose::Foreign)]
     #[case("1", "ada", json!({"metadata": {"labels": null}}), Whose::Foreign)]

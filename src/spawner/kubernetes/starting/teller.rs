@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::spawner::Progress;
 use crate::spawner::kubernetes::events::Line;
-use crate::spawner::kubernetes::failures::NOTEBOOK;
+use crate::spawner::kubernetes::manifest::NOTEBOOK;
 use crate::spawner::kubernetes::view::Sighting;
 
 /// Says what is new.
