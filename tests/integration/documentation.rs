@@ -14,11 +14,12 @@ use tempfile::TempDir;
 use crate::support::daemon::{OUTPOST, text};
 
 /// Every page, by its name.
-const PAGES: [(&str, &str); 5] = [
+const PAGES: [(&str, &str); 6] = [
     ("README.md", include_str!("../../README.md")),
     ("docs/accounting.md", include_str!("../../docs/accounting.md")),
     ("docs/admin-api.md", include_str!("../../docs/admin-api.md")),
     ("docs/flavors.md", include_str!("../../docs/flavors.md")),
+    ("docs/kubespawner.md", include_str!("../../docs/kubespawner.md")),
     ("docs/overrides.md", include_str!("../../docs/overrides.md")),
 ];
 

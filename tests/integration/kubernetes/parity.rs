@@ -10,6 +10,7 @@ use outpost::error::Result;
 use outpost::model::{Certificates, Environment, Launch, ServerId, Uid};
 use outpost::spawner::kubernetes::Settings;
 use outpost::spawner::kubernetes::plan::{Identity, place, plan};
+use outpost::spawner::options::KUBESPAWNER_OPTIONS;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
@@ -17,6 +18,8 @@ use self::differences::DIFFERENCES;
 use crate::support::provided;
 
 const CASES: &str = include_str!("../../kube/parity.json");
+
+const PAGE: &str = include_str!("../../../docs/kubespawner.md");
 
 pub const UID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
 pub const INSTALLATION: &str = "this-installation";
@@ -151,4 +154,19 @@ fn objects_are_those_of_kubespawner_but_for_a_list_of_differences() {
     assert!(found.is_empty(), "{}", found.join("\n"));
     let idle: Vec<_> = seen.into_iter().filter_map(|(difference, seen)| (!seen).then_some(difference)).collect();
     assert!(idle.is_empty(), "these are no differences any more: {idle:#?}");
+}
+
+#[test]
+fn the_differences_are_documented() {
+    let page = PAGE.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (difference, _) in DIFFERENCES {
+        assert!(page.contains(&format!("- {difference}")), "{difference}");
+    }
+    let is_no_key = |option: &&&str| {
+        let settings = serde_json::from_value::<Settings>(json!({**option: {"no": "value"}}));
+        settings.is_err_and(|error| error.to_string().contains("unknown field"))
+    };
+    for option in KUBESPAWNER_OPTIONS.iter().filter(is_no_key) {
+        assert!(page.contains(&format!("`{option}`")), "{option} is no key, and the page does not say what is instead");
+    }
 }

@@ -157,7 +157,8 @@ impl Variable<'_> {
             Self::Composed(text) if !text.contains("$(") => text.replace("$$", "$"),
             Self::Composed(_) | Self::Found(_) => return None,
         };
-        secret.fit(name).then_some(text)
+        // Programs that read small letters have secrets, too.
+        (secret.fit(name) || secret.fit(&name.to_ascii_uppercase())).then_some(text)
     }
 
     /// The other variables that it refers to.

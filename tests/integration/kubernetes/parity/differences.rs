@@ -11,16 +11,17 @@ type Difference = (&'static str, fn(&mut Value, &Value));
 /// The objects, by their names in the output of the script.
 const OBJECTS: [&str; 5] = ["pod", "claim", "service", "secret", "namespace"];
 
+/// In the words of `docs/kubespawner.md`.
 pub const DIFFERENCES: &[Difference] = &[
-    ("objects carry the labels that Outpost finds its own by", our_labels),
-    ("objects say in which namespace they are, where KubeSpawner puts it into the URL only", namespace),
-    ("no annotation has the version of a Python package", |theirs, _| {
+    ("Objects carry the labels that Outpost finds its own by.", our_labels),
+    ("Objects say in which namespace they are, where KubeSpawner puts it into the URL only.", namespace),
+    ("No annotation has the version of a Python package.", |theirs, _| {
         each(theirs, "annotations", |annotations| {
             annotations.shift_remove("hub.jupyter.org/kubespawner-version");
             annotations.shift_remove("hub.jupyter.org/jupyterhub-version");
         });
     }),
-    ("options cannot give another name of the user or of the server than the hub's", |theirs, case| {
+    ("Options cannot give another name of the user or of the server than the hub's.", |theirs, case| {
         if case["options"]["extra_labels"]["hub.jupyter.org/username"] == "another" {
             each(theirs, "labels", |labels| {
                 labels.insert("hub.jupyter.org/username".into(), json!("o-neil---a803dedb"));
@@ -30,18 +31,18 @@ pub const DIFFERENCES: &[Difference] = &[
             });
         }
     }),
-    ("a hub's labels join those of the site and replace none", |theirs, case| {
+    ("A hub's labels join those of the site and replace none.", |theirs, case| {
         if case["misc"]["extra_labels"]["site"] == "of-the-hub" {
             each(theirs, "labels", |labels| drop(labels.insert("site".into(), json!("its"))));
         }
     }),
-    ("a hub's variables stand as they are, whatever KubeSpawner or Kubernetes would read in them", |theirs, _| {
+    ("A hub's variables stand as they are, whatever KubeSpawner or Kubernetes would read in them.", |theirs, _| {
         if let Some(price) = variable(theirs, "PRICE") {
             *price = json!("{username} pays $$(HOME) $$$$5");
         }
     }),
     (
-        "what a hub's options say about resources and places wins over a profile, since admission counted it",
+        "What a hub's options say about resources and places wins over a profile, since admission counted it.",
         |theirs, case| {
             if case["misc"]["node_selector"]["zone"] == "b" {
                 *variable(theirs, "MEM_LIMIT").unwrap() = json!("2147483648");
@@ -52,18 +53,18 @@ pub const DIFFERENCES: &[Difference] = &[
             }
         },
     ),
-    ("a name that is too long for a service is cut, with a hash behind it", |theirs, _| {
+    ("A name that is too long for a service is cut, with a hash behind it.", |theirs, _| {
         let name = &mut theirs["pod"]["metadata"]["name"];
         if name.as_str().is_some_and(|name| name.len() > 63) {
             *name = json!("a-user-whose-name-is-as-long-as-those---8e2e7e95--on---9e775f94");
         }
     }),
-    ("a claim has its class in its spec only, not also in an annotation of old", |theirs, _| {
+    ("A claim has its class in its spec only, not also in an annotation of old.", |theirs, _| {
         each(theirs, "annotations", |annotations| {
             annotations.shift_remove("volume.beta.kubernetes.io/storage-class");
         });
     }),
-    ("amounts are texts, the form that the API server answers with", |theirs, _| {
+    ("Amounts are texts, the form that the API server answers with.", |theirs, _| {
         for key in ["limits", "requests"] {
             if let Some(Value::Object(amounts)) = theirs.pointer_mut(&format!("/pod/spec/containers/0/resources/{key}"))
             {
@@ -74,20 +75,20 @@ pub const DIFFERENCES: &[Difference] = &[
             }
         }
     }),
-    ("secret variables and certificates are in one secret, which the pod refers to", secret),
-    ("a secret volume can be read, but not written or executed", |theirs, _| {
+    ("Secret variables and certificates are in one secret, which the pod refers to.", secret),
+    ("A secret volume can be read, but not written or executed.", |theirs, _| {
         if let Some(volume) = certificates(theirs) {
             volume["defaultMode"] = json!(0o444);
         }
     }),
-    ("owners are added when the pod has its identifier", |theirs, _| {
+    ("Owners are added when the pod has its identifier.", |theirs, _| {
         for object in OBJECTS {
             if let Some(metadata) = theirs.pointer_mut(&format!("/{object}/metadata")) {
                 metadata.as_object_mut().unwrap().shift_remove("ownerReferences");
             }
         }
     }),
-    ("a service leads to the one pod with the server's identifier", |theirs, _| {
+    ("A service leads to the one pod with the server's identifier.", |theirs, _| {
         if let Some(selector) = theirs.pointer_mut("/service/spec/selector") {
             *selector = json!({"outpost.jupyter.org/server": UID});
         }

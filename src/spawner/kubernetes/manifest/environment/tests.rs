@@ -82,6 +82,7 @@ fn certificates_make_the_address_https() {
 #[case(json!({"MY_TOKEN": "of the site, $$ and all"}), "MY_TOKEN", json!(""), None, Some("of the site, $ and all"))]
 // Kubernetes composes it in the pod's spec only, and looks up the secret itself.
 #[case(json!({"DB_PASSWORD_URL": "db://$(DB_PASSWORD)@host"}), "DB_PASSWORD_URL", json!(""), Some("db://$(DB_PASSWORD)@host"), None)]
+#[case(json!({}), "aws_secret_access_key", json!("a"), None, Some("a"))]
 #[case(json!({"EMPTY_TOKEN": ""}), "EMPTY_TOKEN", json!("x"), None, Some(""))]
 fn secrets_are_not_in_the_pod(
     #[case] site: Value,
