@@ -1,24 +1,28 @@
 //! What the documentation says is what the program does: its examples are loaded, its commands are there, its tables are
 //! complete.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use k8s_openapi::api::rbac::v1::Role;
 use outpost::admission::{Document, Format, Kind};
 use outpost::config::{Config, Environment};
 use outpost::http::openapi_document;
 use outpost::metrics::Metrics;
 use outpost::model::Usage;
-use outpost::spawner::process;
+use outpost::spawner::kubernetes::rights::{Rule, Scope, rules};
+use outpost::spawner::{kubernetes, process};
 use tempfile::TempDir;
 
 use crate::support::daemon::{OUTPOST, text};
 
 /// Every page, by its name.
-const PAGES: [(&str, &str); 6] = [
+const PAGES: [(&str, &str); 7] = [
     ("README.md", include_str!("../../README.md")),
     ("docs/accounting.md", include_str!("../../docs/accounting.md")),
     ("docs/admin-api.md", include_str!("../../docs/admin-api.md")),
     ("docs/flavors.md", include_str!("../../docs/flavors.md")),
+    ("docs/kubernetes.md", include_str!("../../docs/kubernetes.md")),
     ("docs/kubespawner.md", include_str!("../../docs/kubespawner.md")),
     ("docs/overrides.md", include_str!("../../docs/overrides.md")),
 ];
@@ -65,7 +69,8 @@ fn every_configuration_is_good() {
 fn every_document_of_flavors_and_credits_is_good() {
     let blocks = all_blocks("yaml");
     assert!(blocks.len() >= 3, "{}", blocks.len());
-    for (page, block) in blocks {
+    // Those of Kubernetes are looked at below.
+    for (page, block) in blocks.into_iter().filter(|(_, block)| !block.starts_with("apiVersion:")) {
         let kind = if block.lines().any(|line| line == "credits:") { Kind::Credits } else { Kind::Flavors };
         let document = Document::parse(kind, &block, Format::Yaml);
         let document = document.unwrap_or_else(|mistake| panic!("{page}: {mistake}\n{block}"));
@@ -122,6 +127,9 @@ fn the_tables_are_complete() {
     for (option, reason) in process::OPTIONS.sensitive {
         assert!(page("docs/overrides.md").contains(&format!("| `{option}` | refused | {reason} |")), "{option}");
     }
+    for (option, reason) in kubernetes::OPTIONS.sensitive {
+        assert!(page("docs/kubernetes.md").contains(&format!("| `{option}` | {reason} |")), "{option}: {reason}");
+    }
     for option in process::OPTIONS.known {
         assert!(page("docs/overrides.md").contains(&format!("`{option}`")), "{option}");
     }
@@ -129,6 +137,45 @@ fn the_tables_are_complete() {
     for path in document["paths"].as_object().unwrap().keys().filter_map(|path| path.strip_prefix("/api/v1")) {
         assert!(page("docs/admin-api.md").contains(&format!("`{path}`")), "{path}");
     }
+}
+
+#[test]
+fn the_rights_are_complete() {
+    let page = page("docs/kubernetes.md");
+    let everything = "namespace = 'a'\nstorage_pvc_ensure = true\nstorage_retention = '30d'\ncapacity_check = 'warn'";
+    let row = |rule: &Rule| {
+        let place = if rule.scope == Scope::Cluster { "cluster" } else { "namespaces of servers" };
+        let group = if rule.group.is_empty() { String::new() } else { format!(".{}", rule.group) };
+        format!("| `{}{group}` | {} | {place} | {} |", rule.resource, rule.verbs.join(", "), rule.reason)
+    };
+    for rule in rules(&toml::from_str(everything).unwrap()) {
+        assert!(page.contains(&row(&rule)), "{}", row(&rule));
+    }
+    for more in ["enable_user_namespaces = true", "object_kinds = ['v1/ConfigMap']"] {
+        let rules = rules(&toml::from_str(more).unwrap());
+        assert!(rules.iter().any(|rule| page.contains(&format!(" | {} |\n", rule.reason))), "{more}");
+    }
+
+    // The role of the first example gives what that needs, and no more.
+    let example: toml::Table = toml::from_str(&blocks(page, "toml")[0]).unwrap();
+    let mut settings = example["spawners"]["cluster"].as_table().unwrap().clone();
+    settings.remove("type");
+    let needed = rules(&settings.try_into().unwrap()).into_iter().flat_map(|rule| {
+        rule.verbs
+            .iter()
+            .map(move |verb| (rule.group.clone(), rule.resource.clone(), (*verb).to_owned()))
+            .collect::<Vec<_>>()
+    });
+    let role: Role = serde_saphyr::from_str(&blocks(page, "yaml")[0]).unwrap();
+    let given = role.rules.unwrap().into_iter().flat_map(|rule| {
+        let (groups, resources, verbs) = (rule.api_groups.unwrap(), rule.resources.unwrap(), rule.verbs);
+        let of_group = |group: &String| {
+            let pairs = resources.iter().flat_map(|resource| verbs.iter().map(move |verb| (resource, verb)));
+            pairs.map(|(resource, verb)| (group.clone(), resource.clone(), verb.clone())).collect::<Vec<_>>()
+        };
+        groups.iter().flat_map(of_group).collect::<Vec<_>>()
+    });
+    assert_eq!(given.collect::<BTreeSet<_>>(), needed.collect::<BTreeSet<_>>());
 }
 
 #[test]

@@ -158,7 +158,7 @@ pub struct Options {
     pub slow_spawn_message: Template,
     /// How long the server has to end, in seconds.
     pub delete_grace_period: u32,
-    /// Whether a pod whose server ended is removed at once.
+    /// Whether a pod whose server ended is removed.
     pub delete_stopped_pods: bool,
     /// How long a start may take, without the time in which an image is pulled.
     pub start_timeout: Duration,

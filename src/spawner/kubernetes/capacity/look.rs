@@ -14,12 +14,10 @@ use crate::spawner::kubernetes::api::{ApiError, Cluster};
 /// How old a look may be for a pod to be let through. If it is wrong then, the scheduler says so.
 const RECENT: Duration = Duration::from_secs(10);
 
-/// How old it may be for a pod to be refused: what one server has left, the next may have.
-const JUST_NOW: Duration = Duration::from_secs(1);
-
 /// The capacity of a cluster, looked at when it is asked for.
 #[derive(Debug, Default)]
 pub struct Capacity {
+    /// When the last look began, and what was seen.
     seen: Mutex<Option<(Instant, Nodes)>>,
 }
 
@@ -36,18 +34,21 @@ impl Capacity {
         }
     }
 
-    /// All who ask at once wait for the same look.
+    /// A pod is only refused by a look that began after it was asked for, since what one server has left, the next may
+    /// have. All who ask meanwhile share the next look.
     async fn place(&self, cluster: &Cluster, pod: &PodSpec) -> Result<Result<(), NoPlace>, ApiError> {
+        let asked = Instant::now();
         let mut seen = self.seen.lock().await;
         if let Some((at, nodes)) = seen.as_mut().filter(|(at, _)| at.elapsed() < RECENT) {
             let place = nodes.place(pod);
-            if place.is_ok() || at.elapsed() < JUST_NOW {
+            if place.is_ok() || *at >= asked {
                 return Ok(place);
             }
         }
+        let begun = Instant::now();
         let mut nodes = look(cluster).await?;
         let place = nodes.place(pod);
-        *seen = Some((Instant::now(), nodes));
+        *seen = Some((begun, nodes));
         Ok(place)
     }
 }
