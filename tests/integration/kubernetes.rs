@@ -5,6 +5,7 @@ mod capacity;
 mod check;
 mod claims;
 mod conflicts;
+mod credentials;
 mod failures;
 mod faults;
 mod fields;

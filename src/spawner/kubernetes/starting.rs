@@ -5,7 +5,8 @@ mod teller;
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::api::ListParams;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -54,10 +55,22 @@ impl Kubernetes {
             patience: Patience::new(begun + start_timeout, dropped),
             progress: progress.clone(),
         };
-        let id = self.context.tracker.spawn(creation.run()).await.map_err(Error::internal)??;
+        let created = self.context.tracker.spawn(creation.run()).await.map_err(Error::internal)??;
+        if created.found {
+            self.recall_events(&place, &created.pod).await;
+        }
         let budget = Budget::new(start_timeout.saturating_sub(begun.elapsed()), start_timeout);
-        let waiting = Waiting { backend: self, settings: &settings, place: &place, id, following };
+        let waiting = Waiting { backend: self, settings: &settings, place: &place, id: created.pod, following };
         waiting.until_ready(Teller::new(progress), budget).await
+    }
+
+    /// Notes what happened to a pod before anybody followed it. A start can go on without.
+    async fn recall_events(&self, place: &Place, id: &str) {
+        let of_pod = ListParams::default().fields(&format!("involvedObject.uid={id}"));
+        match self.cluster.list::<Event, Line>(Some(&place.namespace), &of_pod).await {
+            Ok(page) => page.items.into_iter().for_each(|line| self.view.event(line)),
+            Err(error) => tracing::warn!(cause = %error, "the events of a pod are not known"),
+        }
     }
 }
 

@@ -38,6 +38,14 @@ pub struct Creation {
     pub progress: Progress,
 }
 
+/// What there is now.
+pub struct Created {
+    /// The cluster's identifier of the pod.
+    pub pod: String,
+    /// Whether it was there already.
+    pub found: bool,
+}
+
 /// Whose a pod is that has the name of ours.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Whose {
@@ -54,8 +62,8 @@ enum Whose {
 }
 
 impl Creation {
-    /// Creates all objects, or finds those that are there. Gives the cluster's identifier of the pod.
-    pub async fn run(self) -> Result<String> {
+    /// Creates all objects, or finds those that are there.
+    pub async fn run(self) -> Result<Created> {
         let _turn = self.turns.take(&self.uid).await;
         self.is_wanted()?;
         self.has_place().await?;
@@ -81,14 +89,15 @@ impl Creation {
             }
             self.request(|| self.cluster.apply(object, &resource)).await.map_err(|error| refused(&error))?;
         }
-        let pod = self.pod().await?;
-        self.turns.note(&self.uid, |ids| ids.pod = Some(pod.clone()));
-        let (secret, service) = tokio::join!(self.owned::<Secret>(Some(&self.plan.secret), &pod), async {
-            self.owned::<Service>(self.plan.service.as_ref(), &pod).await
-        });
+        let created = self.pod().await?;
+        self.turns.note(&self.uid, |ids| ids.pod = Some(created.pod.clone()));
+        let (secret, service) = tokio::join!(
+            self.owned::<Secret>(Some(&self.plan.secret), &created.pod),
+            self.owned::<Service>(self.plan.service.as_ref(), &created.pod)
+        );
         let (secret, service) = (secret?, service?);
         self.turns.note(&self.uid, |ids| (ids.secret, ids.service) = (secret, service));
-        Ok(pod)
+        Ok(created)
     }
 
     /// Whether somebody still waits for the server. Asked before anything is created that only a later stop removes.
@@ -124,12 +133,12 @@ impl Creation {
         Ok(())
     }
 
-    async fn pod(&self) -> Result<String> {
+    async fn pod(&self) -> Result<Created> {
         let mut told = false;
         loop {
             self.is_wanted()?;
             match self.request(|| self.cluster.create(&self.plan.pod)).await {
-                Ok(pod) => return Ok(pod.metadata.uid.unwrap_or_default()),
+                Ok(pod) => return Ok(Created { pod: pod.metadata.uid.unwrap_or_default(), found: false }),
                 Err(error) if error.is_conflict() => {}
                 Err(error) => return Err(refused(&error)),
             }
@@ -142,7 +151,7 @@ impl Creation {
             let whose = whose(&found, &self.plan.pod);
             let id = found.metadata.uid.unwrap_or_default();
             match whose {
-                Whose::This => return Ok(id),
+                Whose::This => return Ok(Created { pod: id, found: true }),
                 Whose::Foreign => return Err(taken("pod", name, &self.place.namespace)),
                 Whose::Over => {
                     self.request(|| self.cluster.delete::<Pod>(namespace, name, Some(&id), Some(0)))
