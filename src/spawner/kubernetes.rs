@@ -128,12 +128,6 @@ impl Kubernetes {
         Ok(backend)
     }
 
-    /// The cluster.
-    #[must_use]
-    pub const fn cluster(&self) -> &Cluster {
-        &self.cluster
-    }
-
     fn identity(&self) -> Result<Identity<'_>> {
         let installation = self.installation.get().ok_or_else(|| Error::internal("the database is not there yet"))?;
         Ok(Identity { installation, spawner: &self.name })

@@ -110,13 +110,6 @@ impl Cluster {
         Self { client: Client::new(service, namespace), timeout: limits.timeout }
     }
 
-    /// The client, with the rate limit and all else. Its ordinary requests are better made by the methods here: they
-    /// bound the whole answer, and never log it.
-    #[must_use]
-    pub fn client(&self) -> Client {
-        self.client.clone()
-    }
-
     /// The namespace that the credentials belong to.
     #[must_use]
     pub fn namespace(&self) -> &str {
