@@ -85,9 +85,23 @@ fn usable(found: &Claim, wanted: &Claim) -> Result<()> {
     if same_user && (unlabelled || is_ours(found, wanted) && same_hub) {
         return Ok(());
     }
+    let owner = found.annotations().get(USERNAME);
+    if unlabelled && owner.is_none() {
+        tracing::warn!(
+            claim = name,
+            namespace = found.namespace(),
+            annotation = USERNAME,
+            value = wanted.annotations().get(USERNAME),
+            "a volume claim that says nothing about its owner has the name that a server's storage is to have; the annotation \
+             with this value gives it to the user"
+        );
+        return Err(Error::failed(format!(
+            "The storage \"{name}\" that your server is to have is not known to be yours. Please tell the administrators of \
+             this system."
+        )));
+    }
     tracing::warn!(
-        claim = name, namespace = found.namespace(), labels = ?found.labels(),
-        owner = found.annotations().get(USERNAME),
+        claim = name, namespace = found.namespace(), labels = ?found.labels(), owner,
         "a volume claim has the name that a server's storage is to have, and is of another user, hub or installation"
     );
     Err(Error::failed(format!(
@@ -232,6 +246,15 @@ mod tests {
     fn a_claim_is_its_users(#[case] found: Value, #[case] annotations: Value, #[case] expected: bool) {
         let wanted = claim(&labels("i", "hub"), &json!({USERNAME: "Ada"}));
         assert_eq!(usable(&claim(&found, &annotations), &wanted).is_ok(), expected);
+    }
+
+    #[rstest]
+    #[case::of_another_user(json!({USERNAME: "Bob"}), "belongs to somebody else")]
+    #[case::of_nobody(json!({}), "is not known to be yours")]
+    fn what_is_not_used_is_told(#[case] annotations: Value, #[case] why: &str) {
+        let wanted = claim(&labels("i", "hub"), &json!({USERNAME: "Ada"}));
+        let sentence = usable(&claim(&json!({}), &annotations), &wanted).unwrap_err().to_string();
+        assert!(sentence.contains(why), "{sentence}");
     }
 
     #[test]

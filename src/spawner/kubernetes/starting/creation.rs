@@ -87,7 +87,7 @@ impl Creation {
             if let Some(found) = found.map_err(|error| refused(&error))?
                 && !same(&found.metadata, &object.metadata, &[names::INSTALLATION, names::SPAWNER, names::HUB])
             {
-                return Err(taken(&reference.kind, name, namespace));
+                return Err(taken(&reference.kind, &found.metadata, &object.metadata));
             }
             self.request(|| self.cluster.apply(object, &resource)).await.map_err(|error| refused(&error))?;
         }
@@ -151,10 +151,10 @@ impl Creation {
                 .map_err(|error| refused(&error))?;
             let Some(found) = found else { continue };
             let whose = whose(&found, &self.plan.pod);
-            let id = found.metadata.uid.unwrap_or_default();
+            let id = found.metadata.uid.clone().unwrap_or_default();
             match whose {
                 Whose::This => return Ok(Created { pod: id, found: true }),
-                Whose::Foreign => return Err(taken("pod", name, &self.place.namespace)),
+                Whose::Foreign => return Err(taken("pod", &found.metadata, &self.plan.pod.metadata)),
                 Whose::Later => return Err(Error::failed("Your server was started once more meanwhile.")),
                 Whose::Over | Whose::Earlier => {
                     let grace = if whose == Whose::Over { 0 } else { self.place.grace_period };
@@ -210,7 +210,7 @@ impl Creation {
                 return Ok(id.map(str::to_owned));
             }
             if !same(found, wanted, &[names::INSTALLATION, names::SPAWNER, names::HUB]) {
-                return Err(taken(&K::kind(&()).to_lowercase(), &name, &self.place.namespace));
+                return Err(taken(&K::kind(&()).to_lowercase(), found, wanted));
             }
             // The pod of this name is ours, so that what another one left behind is of no use.
             self.request(|| self.cluster.delete::<K>(namespace, &name, id, None))
@@ -252,9 +252,17 @@ fn has_ended(pod: &Pod) -> bool {
     pod.is_ok_and(|pod| matches!(failures::status(&pod), Status::Exited(_)))
 }
 
-fn taken(kind: &str, name: &str, namespace: &str) -> Error {
+fn taken(kind: &str, found: &ObjectMeta, wanted: &ObjectMeta) -> Error {
+    let (name, namespace) = (wanted.name.as_deref(), wanted.namespace.as_deref());
+    let whose = if same(found, wanted, &[names::INSTALLATION]) {
+        "belongs to another user, hub or backend of this Outpost"
+    } else {
+        "is not Outpost's"
+    };
     Error::failed(format!(
-        "The {kind} \"{name}\" in the namespace \"{namespace}\" of the cluster is not Outpost's, so that your server cannot have its name. Please tell the administrators of this system."
+        "The {kind} \"{}\" in the namespace \"{}\" of the cluster {whose}, so that your server cannot have its name. Please tell the administrators of this system.",
+        name.unwrap_or_default(),
+        namespace.unwrap_or_default(),
     ))
 }
 
@@ -296,6 +304,7 @@ mod tests {
     #[case("0", "eve", json!({"status": {"phase": "Failed"}}), Whose::Foreign)]
     #[case("1", "ada", json!({"metadata": {"labels": {names::INSTALLATION: "other"}}}), Whose::Foreign)]
     #[case("1", "ada", json!({"metadata": {"labels": null}}), Whose::Foreign)]
+    #[case("1", "ada", json!({"metadata": {"labels": {names::HUB: "other"}}}), Whose::Foreign)]
     fn pods_of_the_same_name_are_told_apart(
         #[case] uid: &str,
         #[case] user: &str,
@@ -303,5 +312,15 @@ mod tests {
         #[case] expected: Whose,
     ) {
         assert_eq!(whose(&pod(uid, user, more), &pod("1", "ada", json!({}))), expected);
+    }
+
+    #[rstest]
+    #[case(json!({names::HUB: "other"}), "belongs to another user, hub or backend of this Outpost")]
+    #[case(json!({names::INSTALLATION: "other"}), "is not Outpost's")]
+    #[case(json!({names::INSTALLATION: null}), "is not Outpost's")]
+    fn who_has_the_name_is_told(#[case] labels: Value, #[case] whose: &str) {
+        let found = pod("1", "ada", json!({"metadata": {"labels": labels}}));
+        let sentence = taken("pod", &found.metadata, &pod("1", "ada", json!({})).metadata).to_string();
+        assert!(sentence.contains(&format!("of the cluster {whose}, so that")), "{sentence}");
     }
 }
