@@ -69,6 +69,17 @@ pub struct Problem {
     pub container: Option<String>,
 }
 
+/// What a user can do about most failures.
+pub const TELL: &str = "Please tell the administrators of this system.";
+
+/// What is wrong, the cluster's own words for it, and what the user can do.
+#[must_use]
+pub fn said_by_cluster(what: &str, said: &str, advice: &str) -> String {
+    let said = if said.is_empty() { "the cluster gives no reason" } else { said };
+    let stop = if said.ends_with(['.', '!', '?', '…']) { "" } else { "." };
+    format!("{what}: {said}{stop} {advice}")
+}
+
 /// What is known of a server from its pod.
 #[must_use]
 pub fn status(pod: &Sighting) -> Status {
@@ -114,10 +125,8 @@ fn ended(what: &str, end: &ContainerStateTerminated) -> String {
     match end.reason.as_deref() {
         Some("OOMKilled") => format!("{what} was ended because it took more memory than it may have."),
         Some("ContainerCannotRun" | "StartError") => {
-            format!(
-                "{what} could not be started: {}",
-                one_line(end.message.as_deref().unwrap_or("the cluster gives no reason."))
-            )
+            let said = end.message.as_deref().map(one_line).unwrap_or_default();
+            said_by_cluster(&format!("{what} could not be started"), &said, TELL)
         }
         _ if code == 137 => {
             format!(
@@ -132,9 +141,12 @@ fn ended(what: &str, end: &ContainerStateTerminated) -> String {
 fn over(pod: &Sighting) -> String {
     let message = pod.status.message.as_deref().map(one_line).filter(|message| !message.is_empty());
     match (pod.status.reason.as_deref(), message) {
-        (Some("Evicted"), Some(message)) => format!("Your server was put out of its node by the cluster: {message}"),
+        (Some("Evicted"), Some(message)) => {
+            let advice = "Please start it again, or tell the administrators of this system.";
+            said_by_cluster("Your server was put out of its node by the cluster", &message, advice)
+        }
         (Some("Evicted"), None) => "Your server was put out of its node by the cluster.".to_owned(),
-        (_, Some(message)) => format!("Your server was ended by the cluster: {message}"),
+        (_, Some(message)) => said_by_cluster("Your server was ended by the cluster", &message, TELL),
         (Some(reason), None) => format!("Your server was ended by the cluster ({}).", one_line(reason)),
         (None, None) => "Your server has ended, and the cluster does not tell how.".to_owned(),
     }
@@ -152,7 +164,7 @@ pub fn problem(pod: &Sighting, events: &[Arc<Line>], autoscaler: bool) -> Option
     let found = inits.chain(containers).find_map(|(container, init)| of_container(container, init, events));
     found
         .or_else(|| of_pod(pod))
-        .or_else(|| if autoscaler { None } else { unschedulable(pod) })
+        .or_else(|| unschedulable(pod).filter(|problem| !autoscaler || problem.class != Class::Unschedulable))
         .or_else(|| volume(pod, events))
 }
 
@@ -175,7 +187,9 @@ fn of_container(container: &ContainerStatus, init: bool, events: &[Arc<Line>]) -
             let failed =
                 events.iter().rev().find(|line| line.reason == "Failed" && line.message.contains(&container.image));
             let cause = failed.map_or(said, |line| one_line(&line.message));
-            return found(Class::ImagePull, format!("The image \"{image}\" cannot be pulled: {cause}"));
+            let what = format!("The image \"{image}\" cannot be pulled");
+            let advice = "Please choose another image or tell the administrators of this system.";
+            return found(Class::ImagePull, said_by_cluster(&what, &cause, advice));
         }
         "CreateContainerConfigError"
         | "CreateContainerError"
@@ -183,10 +197,8 @@ fn of_container(container: &ContainerStatus, init: bool, events: &[Arc<Line>]) -
         | "PostStartHookError"
         | "PreCreateHookError"
         | "PreStartHookError" => {
-            return found(
-                Class::ConfigError,
-                format!("The container \"{}\" cannot be started: {said}", container.name),
-            );
+            let what = format!("The container \"{}\" cannot be started", container.name);
+            return found(Class::ConfigError, said_by_cluster(&what, &said, TELL));
         }
         _ => {}
     }
@@ -222,7 +234,7 @@ fn unschedulable(pod: &Sighting) -> Option<Problem> {
     if condition.status != "False" || condition.reason.as_deref() != Some("Unschedulable") {
         return None;
     }
-    let message = one_line(condition.message.as_deref().unwrap_or("the cluster gives no reason"));
+    let message = condition.message.as_deref().map(one_line).unwrap_or_default();
     let mut scarce: Vec<&str> = message
         .split("Insufficient ")
         .skip(1)
@@ -236,15 +248,15 @@ fn unschedulable(pod: &Sighting) -> Option<Problem> {
         .collect();
     scarce.sort_unstable();
     scarce.dedup();
-    let sentence = if scarce.is_empty() {
-        format!("No node of the cluster can take your server: {message}")
+    let (class, sentence) = if !scarce.is_empty() {
+        let what = format!("There is not enough free for your server just now ({})", scarce.join(", "));
+        (Class::Unschedulable, said_by_cluster(&what, &message, "Please ask for less, or try again later."))
+    } else if message.to_ascii_lowercase().contains("persistentvolumeclaim") {
+        (Class::Volume, said_by_cluster("The storage of your server is not ready yet", &message, TELL))
     } else {
-        format!(
-            "There is not enough free for your server just now ({}): {message} Please ask for less, or try again later.",
-            scarce.join(", ")
-        )
+        (Class::Unschedulable, said_by_cluster("No node of the cluster can take your server", &message, TELL))
     };
-    Some(Problem { class: Class::Unschedulable, sentence, container: None })
+    Some(Problem { class, sentence, container: None })
 }
 
 fn volume(pod: &Sighting, events: &[Arc<Line>]) -> Option<Problem> {
@@ -257,7 +269,7 @@ fn volume(pod: &Sighting, events: &[Arc<Line>]) -> Option<Problem> {
             && matches!(&*line.reason, "FailedMount" | "FailedAttachVolume" | "FailedMapVolume")
     };
     let line = events.iter().rev().find(failed)?;
-    let sentence = format!("A volume of your server cannot be used: {}", one_line(&line.message));
+    let sentence = said_by_cluster("A volume of your server cannot be used", &one_line(&line.message), TELL);
     Some(Problem { class: Class::Volume, sentence, container: None })
 }
 

@@ -93,7 +93,7 @@ impl Waiting<'_> {
             let pod = seen.pod.as_deref().filter(|pod| pod.metadata.uid == self.id);
             teller.tell(pod, &seen.events, &self.id);
             match pod {
-                Some(pod) if pod.is_ready() => return Ok(self.started(pod)),
+                Some(pod) if pod.is_ready() => return self.started(pod),
                 // It was there.
                 None if known => return Err(removed()),
                 _ => known = pod.is_some(),
@@ -138,7 +138,9 @@ impl Waiting<'_> {
     }
 
     fn last_words(&self, seen: &Seen) -> Option<String> {
-        self.events(seen).filter(|line| line.kind == "Warning").last().map(|line| one_line(&line.message))
+        let said = self.events(seen).filter(|line| line.kind == "Warning").last()?;
+        let what = "The last that the cluster said about it";
+        Some(failures::said_by_cluster(what, &one_line(&said.message), failures::TELL))
     }
 
     /// Asks for a pod that the watch does not show, for whatever reason.
@@ -160,9 +162,9 @@ impl Waiting<'_> {
         }
     }
 
-    fn started(&self, pod: &Sighting) -> Started {
+    fn started(&self, pod: &Sighting) -> Result<Started> {
         let host = self.place.host.clone().or_else(|| pod.status.pod_ip.clone()).unwrap_or_default();
-        Started { host, port: self.place.port }
+        at(host, self.place.port)
     }
 
     async fn failed(&self, message: String, container: Option<&str>, pod: Option<&Sighting>) -> Error {
@@ -174,6 +176,17 @@ impl Waiting<'_> {
     }
 }
 
+/// What a hub is told, who splits it at its one colon.
+fn at(host: String, port: u16) -> Result<Started> {
+    if host.contains(':') {
+        return Err(Error::failed(
+            "The address of your server is one of IPv6, which no hub can be told. Please tell the administrators of this \
+             system: with `services_enabled` a server has a name.",
+        ));
+    }
+    Ok(Started { host, port })
+}
+
 fn removed() -> Error {
     Error::failed("Your server was removed from the cluster while it started.")
 }
@@ -181,8 +194,8 @@ fn removed() -> Error {
 fn too_late(whole: Duration, why: Option<String>) -> String {
     let late = format!("Your server was not ready within {} seconds.", whole.as_secs());
     match why {
-        Some(why) => format!("{late} The last that the cluster said about it: {why}"),
-        None => late,
+        Some(why) => format!("{late} {why}"),
+        None => format!("{late} Please try again, or tell the administrators of this system."),
     }
 }
 
@@ -221,6 +234,13 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hub_is_told_no_address_with_colons() {
+        assert_eq!(at("10.0.0.1".to_owned(), 8888).unwrap().host, "10.0.0.1");
+        let refusal = at("fd00::1".to_owned(), 8888).unwrap_err().to_string();
+        assert!(refusal.contains("IPv6") && refusal.contains("services_enabled"), "{refusal}");
+    }
 
     #[test]
     fn pulling_takes_no_time() {

@@ -59,7 +59,8 @@ fn a_server_that_waits_to_crash_again_has_ended() {
 #[test]
 fn an_eviction_is_an_end() {
     let pod = pod(json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory."}));
-    let reason = "Your server was put out of its node by the cluster: The node was low on memory.";
+    let reason = "Your server was put out of its node by the cluster: The node was low on memory. \
+        Please start it again, or tell the administrators of this system.";
     assert_eq!(status(&pod), Status::Exited(Exit { code: None, reason: reason.to_owned(), early: false }));
     assert_eq!(problem(&pod, &[], false).unwrap().class, Class::Evicted);
 }
@@ -68,17 +69,21 @@ fn an_eviction_is_an_end() {
 #[case(waiting("ContainerCreating", ""), None)]
 #[case(waiting("PodInitializing", ""), None)]
 #[case(json!({"running": {}}), None)]
-#[case(waiting("ErrImagePull", "no such host"), Some((Class::ImagePull, "The image \"x:1\" cannot be pulled: no such host")))]
-#[case(waiting("ImagePullBackOff", "Back-off"), Some((Class::ImagePull, "The image \"x:1\" cannot be pulled: Back-off")))]
+#[case(waiting("ErrImagePull", "no such host"), Some((Class::ImagePull, "The image \"x:1\" cannot be pulled: no such host. \
+    Please choose another image or tell the administrators of this system.")))]
+#[case(waiting("ImagePullBackOff", ""), Some((Class::ImagePull, "The image \"x:1\" cannot be pulled: the cluster gives no \
+    reason. Please choose another image or tell the administrators of this system.")))]
 #[case(waiting("InvalidImageName", ""),
     Some((Class::ImageName, "\"x:1\" is no name of an image. Please choose another one.")))]
 #[case(waiting("CreateContainerConfigError", "secret \"a\" not found"),
-    Some((Class::ConfigError, "The container \"notebook\" cannot be started: secret \"a\" not found")))]
+    Some((Class::ConfigError, "The container \"notebook\" cannot be started: secret \"a\" not found. \
+    Please tell the administrators of this system.")))]
 #[case(terminated(1, "Error"), Some((Class::CrashLoop, "Your server ended with exit code 1.")))]
 #[case(terminated(137, "OOMKilled"),
     Some((Class::OutOfMemory, "Your server was ended because it took more memory than it may have.")))]
 #[case(json!({"terminated": {"exitCode": 128, "reason": "StartError", "message": "exec: \"x\": not found"}}),
-    Some((Class::CrashLoop, "Your server could not be started: exec: \"x\": not found")))]
+    Some((Class::CrashLoop, "Your server could not be started: exec: \"x\": not found. \
+    Please tell the administrators of this system.")))]
 fn problems_have_sentences(#[case] state: Value, #[case] expected: Option<(Class, &str)>) {
     let found = problem(&notebook(state), &[], false);
     assert_eq!(found.as_ref().map(|found| (found.class, &*found.sentence)), expected);
@@ -92,7 +97,7 @@ fn why_an_image_cannot_be_pulled_is_in_an_event() {
         ..Line::default()
     };
     let found = problem(&notebook(waiting("ImagePullBackOff", "Back-off")), &[Arc::new(line)], false).unwrap();
-    assert!(found.sentence.ends_with("manifest unknown"), "{}", found.sentence);
+    assert!(found.sentence.contains("manifest unknown. Please"), "{}", found.sentence);
 }
 
 #[test]
@@ -124,7 +129,7 @@ fn preparations_fail_by_name() {
 )]
 #[case(
     "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.",
-    "No node of the cluster can take your server: 0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
+    "No node of the cluster can take your server: 0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. Please tell the administrators of this system."
 )]
 fn what_fits_nowhere_is_told(#[case] message: &str, #[case] sentence: &str) {
     let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message});
@@ -134,12 +139,33 @@ fn what_fits_nowhere_is_told(#[case] message: &str, #[case] sentence: &str) {
     assert_eq!(problem(&pod, &[], true), None, "a node may come");
 }
 
+#[rstest]
+#[case(
+    "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. preemption: 0/1 nodes are available."
+)]
+#[case("0/1 nodes are available: persistentvolumeclaim \"claim-ada\" not found.")]
+fn storage_that_is_not_there_yet_is_no_lack_of_nodes(#[case] message: &str, #[values(false, true)] autoscaler: bool) {
+    let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message});
+    let pod = pod(json!({"phase": "Pending", "conditions": [condition]}));
+    let sentence = format!(
+        "The storage of your server is not ready yet: {message} Please tell the administrators of this system."
+    );
+    assert_eq!(problem(&pod, &[], autoscaler), Some(Problem { class: Class::Volume, sentence, container: None }));
+}
+
 #[test]
 fn volumes_fail_as_long_as_nothing_runs() {
     let mut line = Line { reason: "FailedMount".to_owned(), message: "timed out".to_owned(), ..Line::default() };
     line.object.uid = "1".to_owned();
     let events = [Arc::new(line)];
     let found = problem(&notebook(waiting("ContainerCreating", "")), &events, false).unwrap();
-    assert_eq!((found.class, &*found.sentence), (Class::Volume, "A volume of your server cannot be used: timed out"));
+    assert_eq!(
+        (found.class, &*found.sentence),
+        (
+            Class::Volume,
+            "A volume of your server cannot be used: timed out. \
+        Please tell the administrators of this system."
+        )
+    );
     assert_eq!(problem(&notebook(json!({"running": {}})), &events, false), None);
 }
