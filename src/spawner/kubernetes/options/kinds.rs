@@ -86,18 +86,18 @@ const FREE: [&str; 9] = [
 /// Where the words of the API are not what a rule makes of Python's.
 const ODD: [(&str, &str); 14] = [
     ("_exec", "exec"),
-    ("chap_auth_discovery", "chapAuthDiscovery"),
-    ("cluster_ip", "clusterIP"),
     ("dataset_uuid", "datasetUUID"),
     ("disk_uri", "diskURI"),
     ("downward_api", "downwardAPI"),
-    ("host_i_ps", "hostIPs"),
     ("host_ip", "hostIP"),
     ("host_ipc", "hostIPC"),
     ("host_pid", "hostPID"),
-    ("pd_name", "pdName"),
+    ("pd_id", "pdID"),
     ("scale_io", "scaleIO"),
+    ("set_hostname_as_fqdn", "setHostnameAsFQDN"),
+    ("storage_policy_id", "storagePolicyID"),
     ("target_ww_ns", "targetWWNs"),
+    ("target_wwns", "targetWWNs"),
     ("volume_id", "volumeID"),
 ];
 
