@@ -15,6 +15,12 @@ use crate::spawner::{Choice, singleuser};
 /// What a hub's plugin sends with every request, so that it counts only where the site says nothing.
 const OF_PLUGIN: [&str; 2] = ["port", "services_enabled"];
 
+/// What labels begin with that services and network policies select by. A hub sets none of these.
+const SELECTED_PREFIXES: [&str; 3] = ["hub.jupyter.org/", "outpost.jupyter.org/", "app.kubernetes.io/"];
+
+/// Labels of the same kind without a prefix.
+const SELECTED: [&str; 3] = ["app", "component", "release"];
+
 /// Options that JupyterHub itself fills in, with fields of its own: those of a hub are no templates any more.
 const OF_JUPYTERHUB: [&str; 2] = ["default_url", "notebook_dir"];
 
@@ -27,6 +33,7 @@ pub fn effective(settings: &Settings, launch: &Launch) -> Result<(Options, Names
     let choice =
         Choice { hub: &launch.id.hub, user: &launch.user, groups: &groups, user_options: &launch.user_options };
     let overrides = settings.profile_list.choose(&choice).map_err(Error::Refused)?;
+    let overrides: Vec<_> = overrides.iter().map(Override::filled).collect();
     effective_with(settings, &overrides, launch)
 }
 
@@ -34,7 +41,11 @@ pub fn effective(settings: &Settings, launch: &Launch) -> Result<(Options, Names
 ///
 /// # Errors
 /// [`Error::Refused`] with a sentence for the user.
-pub fn effective_with(settings: &Settings, overrides: &[Override<'_>], launch: &Launch) -> Result<(Options, Names)> {
+pub fn effective_with(
+    settings: &Settings,
+    overrides: &[Map<String, Value>],
+    launch: &Launch,
+) -> Result<(Options, Names)> {
     let (options, names) = combine(settings, overrides, launch)?;
     let namespaces = settings.all_namespaces();
     if namespaces.is_some_and(|namespaces| !namespaces.contains(&names.namespace)) {
@@ -64,10 +75,9 @@ fn only_resources(mut options: Map<String, Value>) -> Map<String, Value> {
     options
 }
 
-fn combine(settings: &Settings, overrides: &[Override<'_>], launch: &Launch) -> Result<(Options, Names)> {
+fn combine(settings: &Settings, overrides: &[Map<String, Value>], launch: &Launch) -> Result<(Options, Names)> {
     let mut site = settings.options.clone();
     let mut hub = Hub::new(settings, &launch.options);
-    let overrides: Vec<_> = overrides.iter().map(Override::filled).collect();
 
     let mut raw = site.clone();
     merge(&mut raw, hub.options.clone());
@@ -85,7 +95,7 @@ fn combine(settings: &Settings, overrides: &[Override<'_>], launch: &Launch) -> 
     if let (Some(labels), Some(all)) = (labels, object(&mut site, "extra_labels")) {
         all.extend(labels);
     }
-    for mut chosen in overrides {
+    for mut chosen in overrides.iter().cloned() {
         words.fill_in(&mut chosen).map_err(refused)?;
         merge(&mut site, chosen);
     }
@@ -122,6 +132,8 @@ impl Hub {
                 hub.counted.insert(key.clone(), value.clone());
             } else if key == "environment" {
                 hub.environment = value.as_object().cloned().unwrap_or_default();
+            } else if key == "extra_labels" {
+                hub.options.insert(key.clone(), without_selected(value));
             } else if OF_JUPYTERHUB.contains(&key_) {
                 hub.options.insert(key.clone(), without_fields(value));
             } else if !OF_PLUGIN.contains(&key_) || silent(key) {
@@ -130,6 +142,15 @@ impl Hub {
         }
         hub
     }
+}
+
+fn without_selected(labels: &Value) -> Value {
+    let mut labels = labels.clone();
+    if let Value::Object(labels) = &mut labels {
+        let selected = |name: &str| SELECTED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+        labels.retain(|name, _| !selected(name) && !SELECTED.contains(&name.as_str()));
+    }
+    labels
 }
 
 fn without_fields(value: &Value) -> Value {

@@ -158,8 +158,6 @@ pub struct Options {
     pub slow_spawn_message: Template,
     /// How long the server has to end, in seconds.
     pub delete_grace_period: u32,
-    /// Whether a pod whose server ended is removed.
-    pub delete_stopped_pods: bool,
     /// How long a start may take, without the time in which an image is pulled.
     pub start_timeout: Duration,
     /// Whether each user has a namespace.
@@ -229,7 +227,6 @@ static DEFAULTS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
         ("secret_mount_path", json!("/etc/jupyterhub/ssl/")),
         ("events_enabled", json!(true)),
         ("delete_grace_period", json!(1)),
-        ("delete_stopped_pods", json!(true)),
         ("slow_spawn_message_threshold", json!("60s")),
         ("slow_spawn_message_frequency", json!("5s")),
         (
@@ -334,7 +331,6 @@ impl Options {
             slow_spawn_message_frequency: read.period("slow_spawn_message_frequency")?,
             slow_spawn_message: read.template("slow_spawn_message", &["seconds"])?,
             delete_grace_period: read.whole("delete_grace_period")?,
-            delete_stopped_pods: read.flag("delete_stopped_pods")?.unwrap_or_default(),
             start_timeout: read.period("start_timeout")?,
             enable_user_namespaces: read.flag("enable_user_namespaces")?.unwrap_or_default(),
             user_namespace_labels: read.labels("user_namespace_labels")?,

@@ -11,7 +11,6 @@ use serde_json::{Map, Value};
 use super::manifest::{self, Blueprint};
 use super::names::{self, Names};
 use super::options::Options;
-use super::profiles::Override;
 use super::settings::Settings;
 use super::{merge, objects};
 use crate::error::{Error, Result};
@@ -135,9 +134,15 @@ pub fn plan(settings: &Settings, launch: &Launch, place: &Place, identity: &Iden
 /// Makes all that a launch would have with these profiles' overrides, to find mistakes before there is one.
 ///
 /// # Errors
-/// As [`place`].
-pub fn try_with(settings: &Settings, launch: &Launch, overrides: &[Override<'_>]) -> Result<()> {
+/// As [`place`]; and options that do not go together.
+pub fn try_with(settings: &Settings, launch: &Launch, overrides: &[Map<String, Value>]) -> Result<()> {
     let (options, names) = merge::effective_with(settings, overrides, launch)?;
+    if options.storage_pvc_ensure && options.storage_capacity.is_none() {
+        return Err(Error::internal("`storage_pvc_ensure` needs a `storage_capacity`"));
+    }
+    if Duration::from_secs(options.delete_grace_period.into()) > settings.stop_timeout {
+        return Err(Error::internal("`delete_grace_period` must not be above `stop_timeout`"));
+    }
     let place = place_of(settings, launch, &options, &names)?;
     plan_of(settings, launch, &place, &Identity { installation: "x", spawner: "x" }, &options, &names).map(drop)
 }

@@ -145,21 +145,19 @@ impl Profiles {
     }
 
     /// All overrides that can come together, each with where it is written, to try them: a profile and one of its choices.
-    pub fn all(&self) -> impl Iterator<Item = (String, Vec<Override<'_>>)> {
+    pub fn all(&self) -> impl Iterator<Item = (String, Vec<Map<String, Value>>)> {
         self.0.iter().flat_map(|profile| {
-            let own = Override { options: &profile.kubespawner_override, value: None };
+            let own = &profile.kubespawner_override;
             let place = format!("the profile {}", quoted(&profile.slug));
             let choices = profile.profile_options.iter().flat_map(|(name, option)| {
                 let listed =
-                    option.choices.iter().map(|(slug, choice)| (slug.as_str(), &choice.kubespawner_override, None));
-                let unlisted = ("unlisted_choice", &option.unlisted_choice.kubespawner_override, Some("1"));
-                listed
-                    .chain([unlisted])
-                    .map(move |(slug, options, value)| (format!("{name}.{slug}"), Override { options, value }))
+                    option.choices.iter().map(|(slug, choice)| (slug.as_str(), choice.kubespawner_override.clone()));
+                let unlisted = ("unlisted_choice", overrides::sample(&option.unlisted_choice.kubespawner_override));
+                listed.chain([unlisted]).map(move |(slug, options)| (format!("{name}.{slug}"), options))
             });
             let with_choice =
-                choices.map(|(name, choice)| (format!(", {name}"), vec![own, choice])).collect::<Vec<_>>();
-            [(String::new(), vec![own])]
+                choices.map(|(name, choice)| (format!(", {name}"), vec![own.clone(), choice])).collect::<Vec<_>>();
+            [(String::new(), vec![own.clone()])]
                 .into_iter()
                 .chain(with_choice)
                 .map(move |(name, overrides)| (format!("{place}{name}"), overrides))

@@ -77,8 +77,7 @@ pub fn rules(settings: &Settings) -> Vec<Rule> {
 /// Whether a switch is on in the options, or in what a profile overrides.
 fn may_be_on(settings: &Settings, switch: &str) -> bool {
     let is_on = |options: &Map<String, Value>| options.get(switch) == Some(&Value::Bool(true));
-    is_on(&settings.options)
-        || settings.profile_list.all().any(|(_, overrides)| overrides.iter().any(|over| is_on(over.options)))
+    is_on(&settings.options) || settings.profile_list.all().any(|(_, overrides)| overrides.iter().any(is_on))
 }
 
 #[cfg(test)]

@@ -44,6 +44,8 @@ pub struct Settings {
     /// How long a stop may take, before the pod is removed by force.
     #[serde(deserialize_with = "seconds")]
     pub stop_timeout: Duration,
+    /// Whether the pod of a server that ended by itself is removed some time later.
+    pub delete_stopped_pods: bool,
     /// How long what is known about pods counts without a sign of life of the API server.
     #[serde(deserialize_with = "seconds")]
     pub stale_after: Duration,
@@ -167,6 +169,7 @@ impl Default for Settings {
             api_burst: 100,
             api_timeout: Duration::from_secs(10),
             stop_timeout: Duration::from_secs(60),
+            delete_stopped_pods: true,
             stale_after: Duration::from_secs(60),
             fail_after: FailAfter::default(),
             autoscaler: false,
@@ -216,7 +219,7 @@ impl<'de> Deserialize<'de> for Settings {
 }
 
 /// What KubeSpawner has and Outpost has in another way.
-const INSTEAD: [(&str, &str); 15] = [
+pub const INSTEAD: [(&str, &str); 15] = [
     ("after_pod_created_hook", "use `pre_start` or `pod_patch`"),
     ("delete_pvc", "Outpost is not told of users who are deleted; use `storage_retention`"),
     ("get_pod_url", "use `pod_connect_ip` or `start_response`"),
@@ -264,11 +267,12 @@ impl Settings {
             let sound = amount(limit).zip(amount(guarantee)).is_none_or(|(limit, guarantee)| guarantee <= limit);
             rule(sound, &format!("`{guarantee}` must not be above `{limit}`"))?;
         }
+        let trials: Vec<_> = self.profile_list.all().collect();
         for server in ["", "lab"] {
             let launch = sample::launch("hub", "user", server);
             plan::try_with(self, &launch, &[]).map_err(|error| told(&error))?;
-            for (place, overrides) in self.profile_list.all() {
-                plan::try_with(self, &launch, &overrides).map_err(|error| format!("{place}: {}", told(&error)))?;
+            for (place, overrides) in &trials {
+                plan::try_with(self, &launch, overrides).map_err(|error| format!("{place}: {}", told(&error)))?;
             }
         }
         Ok(())
@@ -280,13 +284,12 @@ impl Settings {
         let namespace =
             |options: &Map<String, Value>| options.get("namespace").and_then(Value::as_str).map(str::to_owned);
         let of_users = |options: &Map<String, Value>| options.get("enable_user_namespaces") == Some(&Value::Bool(true));
-        let overrides: Vec<_> =
-            self.profile_list.all().flat_map(|(_, overrides)| overrides).map(|chosen| chosen.options).collect();
-        if of_users(&self.options) || overrides.iter().any(|options| of_users(options)) {
+        let overrides: Vec<_> = self.profile_list.all().flat_map(|(_, overrides)| overrides).collect();
+        if of_users(&self.options) || overrides.iter().any(of_users) {
             return None;
         }
         let own = namespace(&self.options).unwrap_or_else(|| self.own_namespace.clone());
-        let of_profiles = overrides.into_iter().filter_map(namespace);
+        let of_profiles = overrides.iter().filter_map(namespace);
         Some(self.namespaces.iter().cloned().chain([own]).chain(of_profiles).collect())
     }
 

@@ -35,7 +35,7 @@ impl Kubernetes {
     /// Removes the pods that had ended at the last pass already; gives those that have ended now. Their secrets and services
     /// go with them.
     async fn remove_ended_pods(&self, before: &HashSet<Uid>) -> HashSet<Uid> {
-        let wanted = self.settings.load().options.get("delete_stopped_pods").is_none_or(|value| *value != false);
+        let wanted = self.settings.load().delete_stopped_pods;
         let mut ended = HashSet::new();
         for (uid, pod) in self.view.pods() {
             if !wanted || !matches!(failures::status(&pod), Status::Exited(_)) {

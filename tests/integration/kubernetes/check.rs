@@ -13,7 +13,7 @@ async fn a_missing_right_is_named() {
     let config = |kubeconfig: &std::path::Path| {
         format!(
             "[spawners.cluster]\ntype = 'kubernetes'\nnamespace = '{namespace}'\nstorage_pvc_ensure = true\n\
-             capacity_check = 'warn'\nkubeconfig = '{}'\n",
+             storage_capacity = '1Gi'\ncapacity_check = 'warn'\nkubeconfig = '{}'\n",
             kubeconfig.display()
         )
     };

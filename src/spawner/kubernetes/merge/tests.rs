@@ -116,6 +116,16 @@ fn labels_of_a_hub_replace_none_of_the_site() {
 }
 
 #[test]
+fn a_hub_sets_no_labels_that_policies_select_by() {
+    let misc = json!({"extra_labels": {"hub.jupyter.org/network-access-hub": "true", "outpost.jupyter.org/x": "y",
+        "app.kubernetes.io/name": "x", "app": "x", "component": "hub", "release": "x", "apple": "x", "site/app": "x"}});
+    let labels = options(json!({}), misc.clone(), "").extra_labels;
+    assert_eq!(labels.keys().collect::<Vec<_>>(), ["apple", "site/app"]);
+    let settings = json!({"extra_labels": {"hub.jupyter.org/network-access-hub": "of-the-site"}});
+    assert_eq!(options(settings, misc, "").extra_labels["hub.jupyter.org/network-access-hub"], "of-the-site");
+}
+
+#[test]
 fn templates_are_filled_in() {
     let settings = json!({
         "volumes": [{"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}}],

@@ -115,11 +115,10 @@ pub const OPTIONS: OptionTable = OptionTable {
     },
 };
 
-/// The options that only a site can set.
+/// The options that only a site can set, in a profile, too.
 const OF_SITE: &[&str] = &[
     "common_labels",
     "component_label",
-    "delete_stopped_pods",
     "dns_name_template",
     "enable_user_namespaces",
     "events_enabled",

@@ -41,6 +41,14 @@ fn filled_value(inner: &Value, value: &str) -> Value {
     }
 }
 
+/// What can be tried of the options of an unlisted choice: those in which any value is as good as another.
+#[must_use]
+pub fn sample(options: &Map<String, Value>) -> Map<String, Value> {
+    let mut sample = Override { options, value: Some("1") }.filled();
+    sample.retain(|key, value| options::is_template(key) || options.get(key) == Some(value));
+    sample
+}
+
 /// Reads options that are options.
 pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<String, Value>, D::Error> {
     let overrides = Map::<String, Value>::deserialize(deserializer)?;

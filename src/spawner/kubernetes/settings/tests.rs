@@ -45,6 +45,10 @@ fn a_period_is_a_text_or_a_number_of_seconds() {
     "[[profile_list]]\ndisplay_name = 'a'\n[profile_list.profile_options.o.choices.c]\nusers = 5",
     "`profile_list[0].profile_options.o.choices.c.users`: invalid type"
 )]
+#[case(
+    "[[profile_list]]\ndisplay_name = 'a'\n[profile_list.kubespawner_override]\ndelete_stopped_pods = false",
+    "`profile_list[0].kubespawner_override`: `delete_stopped_pods` is no option that a profile can set"
+)]
 fn a_bad_key_is_named(#[case] text: &str, #[case] expected: &str) {
     let error = read(text).unwrap_err();
     assert!(error.contains(expected), "{error}");
@@ -87,6 +91,22 @@ fn a_bad_key_is_named(#[case] text: &str, #[case] expected: &str) {
 #[case("pod_name_template = 'X'", "The name of the pod")]
 #[case("pod_connect_ip = '{nope}.x'", "`pod_connect_ip`: `{nope}` is no field here")]
 #[case("pod_connect_ip = 'fe80::1'", "The server would be at \"fe80::1\", which is no name of a host")]
+#[case("storage_pvc_ensure = true", "`storage_pvc_ensure` needs a `storage_capacity`")]
+#[case("delete_grace_period = 61", "`delete_grace_period` must not be above `stop_timeout`")]
+#[case(
+    "[[profile_list]]\ndisplay_name = 'a'\nkubespawner_override = { storage_pvc_ensure = true }",
+    "the profile \"a\": `storage_pvc_ensure` needs a `storage_capacity`"
+)]
+#[case(
+    "[[profile_list]]\ndisplay_name = 'a'\n[profile_list.profile_options.o.unlisted_choice]\nenabled = true\n\
+    kubespawner_override = { start_timeout = '{value}', environment = { A = '{value} {nope}' } }",
+    "the profile \"a\", o.unlisted_choice: The option `environment` has to be made of templates"
+)]
+#[case(
+    "[[profile_list]]\ndisplay_name = 'a'\n[profile_list.profile_options.o.unlisted_choice]\nenabled = true\n\
+    kubespawner_override = { image = '{value}', port = 'x' }",
+    "the profile \"a\", o.unlisted_choice: The option `port` has to be a port number"
+)]
 #[case("services_enabled = true\ndns_name_template = '{name}$(id)'", "which is no name of a host")]
 #[case("pod_patch = { spec = { hostname = 5 } }", "`pod_patch`: `spec.hostname` has to be a string")]
 #[case(
@@ -105,6 +125,16 @@ fn a_bad_key_is_named(#[case] text: &str, #[case] expected: &str) {
 fn a_bad_value_is_named(#[case] text: &str, #[case] expected: &str) {
     let sentence = read(text).unwrap_or_else(|error| panic!("{error}")).check().unwrap_err();
     assert!(sentence.contains(expected), "{sentence}");
+}
+
+/// Whatever a user writes comes later.
+#[test]
+fn options_of_a_value_that_is_not_known_yet_can_be_configured() {
+    let settings = read(
+        "[[profile_list]]\ndisplay_name = 'a'\n[profile_list.profile_options.o.unlisted_choice]\nenabled = true\n\
+         kubespawner_override = { image_pull_policy = '{value}', start_timeout = '{value}', cmd = ['{value}'] }",
+    );
+    assert_eq!(settings.unwrap().check(), Ok(()));
 }
 
 /// A site that writes options as its chart had them.
