@@ -8,8 +8,9 @@ use std::process::Command;
 
 use outpost::error::Result;
 use outpost::model::{Certificates, Environment, Launch, ServerId, Uid};
-use outpost::spawner::kubernetes::Settings;
 use outpost::spawner::kubernetes::plan::{Identity, place, plan};
+use outpost::spawner::kubernetes::settings::INSTEAD;
+use outpost::spawner::kubernetes::{Settings, options};
 use outpost::spawner::options::KUBESPAWNER_OPTIONS;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
@@ -26,15 +27,11 @@ pub const INSTALLATION: &str = "this-installation";
 pub const SPAWNER: &str = "cluster";
 pub const HUB: &str = "hub1";
 
-/// What KubeSpawner makes of all cases. `None`: it is not here, and the test is skipped.
-fn of_kubespawner() -> Option<BTreeMap<String, Value>> {
+/// What a script prints with the real KubeSpawner. `None`: it is not here, and the test is skipped.
+fn of_kubespawner(script: &[&str]) -> Option<BTreeMap<String, Value>> {
     let installed = provided("OUTPOST_TEST_HUB", "the real KubeSpawner")?;
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kube");
-    let asked = Command::new(format!("{installed}/venv/bin/python"))
-        .args(["parity.py", "parity.json"])
-        .current_dir(folder)
-        .output()
-        .unwrap();
+    let asked = Command::new(format!("{installed}/venv/bin/python")).args(script).current_dir(folder).output().unwrap();
     assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
     Some(serde_json::from_slice(&asked.stdout).unwrap())
 }
@@ -129,7 +126,7 @@ fn compare(path: &str, theirs: &Value, ours: &Value, found: &mut Vec<String>) {
 
 #[test]
 fn objects_are_those_of_kubespawner_but_for_a_list_of_differences() {
-    let Some(all_theirs) = of_kubespawner() else { return };
+    let Some(all_theirs) = of_kubespawner(&["parity.py", "parity.json"]) else { return };
     let cases: Map<String, Value> = serde_json::from_str(CASES).unwrap();
     assert!(cases.len() >= 30);
     let mut seen = BTreeMap::new();
@@ -157,6 +154,16 @@ fn objects_are_those_of_kubespawner_but_for_a_list_of_differences() {
 }
 
 #[test]
+fn keys_in_the_words_of_pythons_client_become_those_of_the_api() {
+    let Some(words) = of_kubespawner(&["words.py"]) else { return };
+    assert!(words.len() >= 200, "{}", words.len());
+    for (python, api) in words {
+        let read: Value = options::typed(&json!({python: 1})).unwrap();
+        assert!(read.get(api.as_str().unwrap()).is_some(), "{api} became {read}");
+    }
+}
+
+#[test]
 fn the_differences_are_documented() {
     let page = PAGE.split_whitespace().collect::<Vec<_>>().join(" ");
     for (difference, _) in DIFFERENCES {
@@ -166,7 +173,8 @@ fn the_differences_are_documented() {
         let settings = serde_json::from_value::<Settings>(json!({**option: {"no": "value"}}));
         settings.is_err_and(|error| error.to_string().contains("unknown field"))
     };
-    for option in KUBESPAWNER_OPTIONS.iter().filter(is_no_key) {
+    let instead = INSTEAD.iter().map(|(option, _)| option);
+    for option in KUBESPAWNER_OPTIONS.iter().filter(is_no_key).chain(instead) {
         assert!(page.contains(&format!("`{option}`")), "{option} is no key, and the page does not say what is instead");
     }
 }
