@@ -68,7 +68,7 @@ impl Site {
             authentication: &object(request, "authentication"),
             spawner: &text("backend", "local"),
             table: self.table,
-            site: &|_| Ok(self.resources.as_object().unwrap().clone()),
+            site: &|_| Ok(Offer { resources: self.resources.as_object().unwrap().clone(), profile: None }),
         };
         answer(&policy, &ask)
     }
