@@ -245,6 +245,12 @@ impl Settings {
         rule(!self.api_timeout.is_zero(), "`api_timeout` must not be 0s")?;
         rule(!self.stop_timeout.is_zero(), "`stop_timeout` must not be 0s")?;
         rule(self.stale_after >= Duration::from_secs(1), "`stale_after` has to be 1s or more")?;
+        let day = Duration::from_secs(24 * 3600);
+        rule(self.storage_retention.is_none_or(|time| time >= day), "`storage_retention` has to be 1 day or more")?;
+        rule(
+            !(self.autoscaler && self.capacity_check == CapacityCheck::Fail),
+            "`capacity_check` cannot be \"fail\" with an `autoscaler`, which makes room for what does not fit",
+        )?;
         rule(self.namespaces.iter().all(|name| is_dns_label(name)), "`namespaces` has to be names of namespaces")?;
         for (key, list) in [("pre_start", &self.pre_start), ("post_stop", &self.post_stop)] {
             for (at, object) in list.iter().enumerate() {

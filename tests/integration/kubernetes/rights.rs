@@ -1,6 +1,7 @@
 //! What Outpost may not do is named.
 
 use outpost::error::Error;
+use outpost::spawner::kubernetes::rights::{self, Rule};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -9,19 +10,12 @@ use crate::support::kube::Cluster;
 use crate::support::kube::kubelet::starts;
 use crate::support::{TestOutpost, eventually};
 
-/// All rights that a start and a stop need, but for one.
+/// All rights that Outpost says it needs, but for one.
 fn rules(without: (&str, &str)) -> Value {
-    let needed = [
-        ("pods", "get list watch create delete"),
-        ("pods/log", "get"),
-        ("events", "get list watch"),
-        ("secrets", "get create delete"),
-        ("services", "get create delete"),
-        ("persistentvolumeclaims", "get create"),
-    ];
-    let rule = |(resource, verbs): (&str, &str)| {
-        let verbs: Vec<&str> = verbs.split(' ').filter(|verb| (*verb, resource) != without).collect();
-        json!({"apiGroups": [""], "resources": [resource], "verbs": verbs})
+    let needed = rights::rules(&toml::from_str("storage_pvc_ensure = true").unwrap());
+    let rule = |mut rule: Rule| {
+        rule.verbs.retain(|verb| (*verb, &*rule.resource) != without);
+        json!({"apiGroups": [rule.group], "resources": [rule.resource], "verbs": rule.verbs})
     };
     needed.into_iter().map(rule).collect()
 }

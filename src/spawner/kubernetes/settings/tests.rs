@@ -52,6 +52,8 @@ fn a_bad_key_is_named(#[case] text: &str, #[case] expected: &str) {
 
 #[rstest]
 #[case("image = 5", "`image` has to be a text")]
+#[case("storage_retention = '1h'", "`storage_retention` has to be 1 day or more")]
+#[case("autoscaler = true\ncapacity_check = 'fail'", "`capacity_check` cannot be")]
 #[case("port = 70000", "`port` has to be a port number")]
 #[case("cpu_limit = 0", "`cpu_limit` has to be a number of processors")]
 #[case("cpu_limit = 1\ncpu_guarantee = '1001m'", "`cpu_guarantee` must not be above `cpu_limit`")]
