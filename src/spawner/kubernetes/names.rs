@@ -103,9 +103,7 @@ impl Naming {
     pub fn read(options: &Map<String, Value>, own_namespace: &str) -> Result<Self, Mistake> {
         let read = Reader::new(options);
         let template = |key: &'static str, more: &[&str]| {
-            let text = read.text(key)?.unwrap_or_default();
-            let fields: Vec<&str> = WORDS.iter().chain(more).copied().collect();
-            Template::parse(&text, &fields).map_err(|why| Mistake { key, expected: format!("a template, but {why}") })
+            read.template(key, &WORDS.iter().chain(more).copied().collect::<Vec<_>>())
         };
         let namespace = if read.flag("enable_user_namespaces")?.unwrap_or_default() {
             template("user_namespace_template", &[])?
@@ -113,7 +111,6 @@ impl Naming {
             let namespace = read.text("namespace")?.unwrap_or_else(|| own_namespace.to_owned());
             Template::parse(&namespace, &[]).map_err(|_| Mistake { key: "namespace", expected: "a name".to_owned() })?
         };
-        let dns_name = read.text("dns_name_template")?.unwrap_or_default();
         Ok(Self {
             escape: read.one_of("slug_scheme", &["safe", "escape"])?.is_some_and(|scheme| scheme == "escape"),
             own_namespace: own_namespace.to_owned(),
@@ -121,8 +118,7 @@ impl Naming {
             pod: template("pod_name_template", &["namespace"])?,
             claim: template("pvc_name_template", &["namespace", "pod_name"])?,
             secret: template("secret_name_template", &["namespace", "pod_name"])?,
-            dns_name: Template::parse(&dns_name, &["name", "namespace"])
-                .map_err(|why| Mistake { key: "dns_name_template", expected: format!("a template, but {why}") })?,
+            dns_name: read.template("dns_name_template", &["name", "namespace"])?,
         })
     }
 

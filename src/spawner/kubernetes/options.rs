@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 pub use self::kinds::{period, typed};
 pub use self::reader::{Mistake, Reader, in_order, plain_variables};
 pub use self::table::{OPTIONS, all, find, is_option, is_template};
-use crate::model::quantity;
+use crate::model::{Template, quantity};
 
 /// The options of one launch, with all templates in them filled in. What `KubeSpawner` takes as a list or as a table, whose
 /// values count in the order of their keys, is a list here.
@@ -150,6 +150,12 @@ pub struct Options {
     pub secret_mount_path: String,
     /// Whether events of the pod are told as progress.
     pub events_enabled: bool,
+    /// After which time the user is told that the start takes long; zero: never.
+    pub slow_spawn_message_threshold: Duration,
+    /// How often that is told.
+    pub slow_spawn_message_frequency: Duration,
+    /// In which words; `{seconds}` is the time so far.
+    pub slow_spawn_message: Template,
     /// How long the server has to end, in seconds.
     pub delete_grace_period: u32,
     /// Whether a pod whose server ended is removed.
@@ -224,6 +230,12 @@ static DEFAULTS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
         ("events_enabled", json!(true)),
         ("delete_grace_period", json!(1)),
         ("delete_stopped_pods", json!(true)),
+        ("slow_spawn_message_threshold", json!("60s")),
+        ("slow_spawn_message_frequency", json!("5s")),
+        (
+            "slow_spawn_message",
+            json!("Your server needs more time than usual: {seconds} seconds until now. Please be patient."),
+        ),
         ("start_timeout", json!("60s")),
         ("slug_scheme", json!("safe")),
         ("pod_name_template", json!("jupyter-{user_server}--{hub}")),
@@ -318,6 +330,9 @@ impl Options {
             port: read.port("port")?,
             secret_mount_path: read.directory("secret_mount_path")?,
             events_enabled: read.flag("events_enabled")?.unwrap_or_default(),
+            slow_spawn_message_threshold: read.period("slow_spawn_message_threshold")?,
+            slow_spawn_message_frequency: read.period("slow_spawn_message_frequency")?,
+            slow_spawn_message: read.template("slow_spawn_message", &["seconds"])?,
             delete_grace_period: read.whole("delete_grace_period")?,
             delete_stopped_pods: read.flag("delete_stopped_pods")?.unwrap_or_default(),
             start_timeout: read.period("start_timeout")?,

@@ -97,6 +97,21 @@ pub struct Plan {
     pub service: Option<Service>,
     /// How long the start may take, without the time in which an image is pulled.
     pub start_timeout: Duration,
+    /// What the user hears meanwhile.
+    pub telling: Telling,
+}
+
+/// What a user hears while a server starts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Telling {
+    /// Whether the events of the pod are told.
+    pub events: bool,
+    /// After which time the user is told that the start takes long; zero: never.
+    pub slow_after: Duration,
+    /// How often that is told.
+    pub slow_every: Duration,
+    /// In which words, with the field `seconds`.
+    pub slow_words: Template,
 }
 
 /// Says where a server will be.
@@ -204,6 +219,12 @@ fn plan_of(
         secret: manifest::secret(&blueprint),
         service: manifest::service(&blueprint),
         start_timeout: options.start_timeout,
+        telling: Telling {
+            events: options.events_enabled,
+            slow_after: options.slow_spawn_message_threshold,
+            slow_every: options.slow_spawn_message_frequency.max(Duration::from_secs(1)),
+            slow_words: options.slow_spawn_message.clone(),
+        },
     })
 }
 

@@ -36,7 +36,7 @@ impl Kubernetes {
         let place = place_of(handle)?;
         let settings = self.settings.load_full();
         let plan = plan::plan(&settings, launch, &place, &self.identity()?)?;
-        let start_timeout = plan.start_timeout;
+        let (start_timeout, telling) = (plan.start_timeout, plan.telling.clone());
         self.watch(&place.namespace);
         let following = self.view.follow(&launch.uid, &place.namespace, &place.pod);
         progress.say(5, "Asking the cluster for the server.");
@@ -61,7 +61,7 @@ impl Kubernetes {
         }
         let budget = Budget::new(start_timeout.saturating_sub(begun.elapsed()), start_timeout);
         let waiting = Waiting { backend: self, settings: &settings, place: &place, id: created.pod, following };
-        waiting.until_ready(Teller::new(progress), budget).await
+        waiting.until_ready(Teller::new(progress, telling, begun), budget).await
     }
 
     /// Notes what happened to a pod before anybody followed it. A start can go on without.
@@ -105,7 +105,7 @@ impl Waiting<'_> {
                 Some((before, since)) if before.class == problem.class => (problem, since),
                 _ => (problem, now),
             });
-            let mut next = look;
+            let mut next = teller.ask_for_patience(now).map_or(look, |again| again.min(look));
             if let Some((problem, since)) = &failing {
                 let end = *since + problem.class.patience(&self.settings.fail_after);
                 if now >= end {

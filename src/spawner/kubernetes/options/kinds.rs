@@ -7,14 +7,18 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+/// The longest period, so that sums of times do not overflow: a hundred years.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// A period: a text with a unit (`"60s"`), or a number of seconds as in `KubeSpawner`.
 #[must_use]
 pub fn period(value: &Value) -> Option<Duration> {
-    match value {
+    let period = match value {
         Value::Number(seconds) => Duration::try_from_secs_f64(seconds.as_f64()?).ok(),
         Value::String(_) => humantime_serde::deserialize(value).ok(),
         _ => None,
-    }
+    };
+    period.filter(|period| *period <= LONGEST)
 }
 
 /// Reads an object of the API. Keys may be in `snake_case`, as Python's client has them.

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::{DEFAULTS, kinds};
-use crate::model::quantity;
+use crate::model::{Template, quantity};
 use crate::spawner::kubernetes::names::slugs;
 
 /// The options of which one after the other is read.
@@ -65,6 +65,12 @@ impl<'a> Reader<'a> {
     /// A text.
     pub fn any_text(&self, key: &'static str) -> Read<Option<String>> {
         self.as_what(key, "a text", sound_text)
+    }
+
+    /// A template of these fields.
+    pub fn template(&self, key: &'static str, fields: &[&str]) -> Read<Template> {
+        let text = self.any_text(key)?.unwrap_or_default();
+        Template::parse(&text, fields).map_err(|why| Mistake { key, expected: format!("a template, but {why}") })
     }
 
     /// One of some words.

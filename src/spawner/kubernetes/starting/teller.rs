@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::spawner::Progress;
 use crate::spawner::kubernetes::events::Line;
 use crate::spawner::kubernetes::manifest::NOTEBOOK;
+use crate::spawner::kubernetes::plan::Telling;
 use crate::spawner::kubernetes::view::Sighting;
 
 /// Says what is new.
@@ -13,12 +16,16 @@ pub struct Teller<'a> {
     percent: u8,
     phase: u8,
     events: usize,
+    telling: Telling,
+    begun: Instant,
+    /// When to say that it takes long.
+    slow: Instant,
 }
 
 impl<'a> Teller<'a> {
     /// Nothing was said yet.
-    pub fn new(progress: &'a Progress) -> Self {
-        Self { progress, percent: 10, phase: 0, events: 0 }
+    pub fn new(progress: &'a Progress, telling: Telling, begun: Instant) -> Self {
+        Self { progress, percent: 10, phase: 0, events: 0, slow: begun + telling.slow_after, telling, begun }
     }
 
     /// Says something.
@@ -37,13 +44,30 @@ impl<'a> Teller<'a> {
         }
         let new = events.get(self.events..).unwrap_or_default();
         self.events = events.len();
-        for words in new.iter().filter(|line| line.object.uid == id).filter_map(|line| line.words()) {
+        let told = |line: &&Arc<Line>| self.telling.events && line.object.uid == id;
+        let words: Vec<_> = new.iter().filter(told).filter_map(|line| line.words()).collect();
+        for words in words {
             self.say(words);
         }
         if self.phase == 1 && phase > 1 {
             self.say("The server was started. Waiting until it is ready.");
             self.phase = 2;
         }
+    }
+
+    /// Says that it takes long, when it does. The answer is when to say so again.
+    pub fn ask_for_patience(&mut self, now: Instant) -> Option<Instant> {
+        if self.telling.slow_after.is_zero() {
+            return None;
+        }
+        if now >= self.slow {
+            let seconds = (now - self.begun).as_secs().to_string();
+            if let Ok(words) = self.telling.slow_words.render(&[("seconds", seconds)].into()) {
+                self.progress.say(self.percent, words);
+            }
+            self.slow = now + self.telling.slow_every;
+        }
+        Some(self.slow)
     }
 }
 
@@ -56,5 +80,31 @@ fn phase(pod: &Sighting) -> u8 {
         (_, true) => 2,
         (Some(node), false) if !node.is_empty() => 1,
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::Template;
+
+    #[test]
+    fn patience_is_asked_for_again_and_again() {
+        let (progress, mut said) = Progress::channel();
+        let second = Duration::from_secs(1);
+        let slow_words = Template::parse("{seconds} seconds", &["seconds"]).unwrap();
+        let telling = Telling { events: true, slow_after: 60 * second, slow_every: 5 * second, slow_words };
+        let begun = Instant::now();
+        let mut teller = Teller::new(&progress, telling.clone(), begun);
+        assert_eq!(teller.ask_for_patience(begun), Some(begun + 60 * second));
+        for (at, next) in [(60, 65), (62, 65), (70, 75)] {
+            assert_eq!(teller.ask_for_patience(begun + at * second), Some(begun + next * second));
+        }
+        let words: Vec<_> = std::iter::from_fn(|| said.try_recv().ok()).map(|event| event.message).collect();
+        assert_eq!(words, ["60 seconds", "70 seconds"]);
+        let silent = Telling { slow_after: Duration::ZERO, ..telling };
+        assert_eq!(Teller::new(&progress, silent, begun).ask_for_patience(begun + 99 * second), None);
     }
 }
