@@ -27,7 +27,7 @@ use self::overrides::{Facts, Rule, Scales, Weighed};
 pub use self::sentences::{OwnServer, refusal, waiting};
 use crate::error::{Error, Result};
 use crate::model::{Need, Quota, merge, without_nulls};
-use crate::spawner::{Choice, OptionTable, SiteResources};
+use crate::spawner::{Choice, Offer, OptionTable, SiteOffer};
 
 /// What requests are weighed against.
 #[derive(Clone, Copy, Debug)]
@@ -61,8 +61,8 @@ pub struct Ask<'a> {
     pub spawner: &'a str,
     /// The backend's options.
     pub table: OptionTable,
-    /// The site's own settings of resource options of the backend.
-    pub site: &'a SiteResources<'a>,
+    /// What the site's settings of the backend have for it.
+    pub site: &'a SiteOffer<'a>,
 }
 
 /// A request that may start, if its quotas allow.
@@ -181,12 +181,12 @@ impl<'a> Decision<'a> {
 
         self.groups = groups.iter().map(|&group| group.to_owned()).collect();
         let choice = Choice { hub: ask.hub, user: ask.user, groups: &groups, user_options: ask.user_options };
-        let site = (ask.site)(&choice).unwrap_or_else(|sentence| {
+        let Offer { resources: site, profile } = (ask.site)(&choice).unwrap_or_else(|sentence| {
             self.unavailable = Some(sentence);
-            Map::new()
+            Offer::default()
         });
 
-        self.rule = policy.rules.find(&Facts::new(ask, &groups))?;
+        self.rule = policy.rules.find(&Facts::new(ask, &groups, profile.as_deref()))?;
         let scales = Scales { rule: self.rule.map(|(_, rule)| rule), table: ask.table, flavor: &given, site: &site };
         self.weighed = overrides::weigh(ask.misc, &scales);
         self.options = given;

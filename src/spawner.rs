@@ -93,12 +93,11 @@ pub trait Spawner: Send + Sync {
     /// The options of this backend.
     fn options(&self) -> OptionTable;
 
-    /// The site's own settings of resource options (`mem_limit`, `cpu_limit`) for a request, for the limits that a hub may
-    /// not exceed.
+    /// What the site's settings have for a request.
     ///
     /// # Errors
     /// A sentence for the user: what was chosen on the hub cannot be had.
-    fn resources(&self, choice: &Choice<'_>) -> Result<Map<String, Value>, String>;
+    fn offer(&self, choice: &Choice<'_>) -> Result<Offer, String>;
 
     /// The answer to the hub's start request, as the site configured it: `host:port`, or empty while the address is not
     /// known yet.
@@ -127,8 +126,17 @@ pub struct Choice<'a> {
     pub user_options: &'a Map<String, Value>,
 }
 
-/// [`Spawner::resources`] of the backend that a request is for.
-pub type SiteResources<'a> = dyn Fn(&Choice<'_>) -> Result<Map<String, Value>, String> + Send + Sync + 'a;
+/// What a site's settings have for a request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Offer {
+    /// The resource options (`mem_limit`, `cpu_limit`): the limits that a hub may not exceed.
+    pub resources: Map<String, Value>,
+    /// The profile that is taken, be it chosen or the default one; `None`: the backend has no profiles.
+    pub profile: Option<String>,
+}
+
+/// [`Spawner::offer`] of the backend that a request is for.
+pub type SiteOffer<'a> = dyn Fn(&Choice<'_>) -> Result<Offer, String> + Send + Sync + 'a;
 
 /// A backend's options, as far as admission has to know them.
 #[derive(Clone, Copy, Debug)]
@@ -309,15 +317,15 @@ impl SpawnerSettings {
         }
     }
 
-    /// The site's own settings of resource options for a request.
+    /// What the site's settings have for a request.
     ///
     /// # Errors
     /// A sentence for the user: what was chosen on the hub cannot be had.
-    pub fn resources(&self, choice: &Choice<'_>) -> Result<Map<String, Value>, String> {
+    pub fn offer(&self, choice: &Choice<'_>) -> Result<Offer, String> {
         match self {
-            Self::Process(settings) => Ok(settings.resources()),
-            Self::Kubernetes(settings) => settings.resources(choice),
-            Self::Memory(_) => Ok(Map::new()),
+            Self::Process(settings) => Ok(settings.offer()),
+            Self::Kubernetes(settings) => settings.offer(choice),
+            Self::Memory(_) => Ok(Offer::default()),
         }
     }
 

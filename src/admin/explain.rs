@@ -113,7 +113,7 @@ pub async fn explain(
         authentication: &question.authentication,
         spawner: name,
         table: settings.options(),
-        site: &|choice| settings.resources(choice),
+        site: &|choice| settings.offer(choice),
     };
     let explanation = admission::explain(&policy, &ask);
     let used = match store {

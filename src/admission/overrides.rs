@@ -88,17 +88,16 @@ impl Allow {
 pub struct Facts<'a> {
     ask: &'a Ask<'a>,
     groups: &'a [&'a str],
+    profile: &'a str,
     variables: std::cell::OnceCell<Variables>,
 }
 
 impl<'a> Facts<'a> {
-    /// The facts of a request; `groups` are those of the user.
-    pub const fn new(ask: &'a Ask<'a>, groups: &'a [&'a str]) -> Self {
-        Self { ask, groups, variables: std::cell::OnceCell::new() }
-    }
-
-    fn profile(&self) -> &'a str {
-        self.ask.user_options.get("profile").and_then(Value::as_str).unwrap_or_default()
+    /// The facts of a request; `groups` are those of the user, `profile` the one that the backend takes. Where it has none,
+    /// what the user chose on the hub counts.
+    pub fn new(ask: &'a Ask<'a>, groups: &'a [&'a str], profile: Option<&'a str>) -> Self {
+        let chosen = || ask.user_options.get("profile").and_then(Value::as_str).unwrap_or_default();
+        Self { ask, groups, profile: profile.unwrap_or_else(chosen), variables: std::cell::OnceCell::new() }
     }
 
     fn variables(&self) -> &Variables {
@@ -110,7 +109,7 @@ impl<'a> Facts<'a> {
             variables.set("misc", &Value::Object(self.ask.misc.clone()));
             variables.set("user_options", &Value::Object(self.ask.user_options.clone()));
             variables.set("flavor", &self.ask.flavor.unwrap_or_default().into());
-            variables.set("profile", &self.profile().into());
+            variables.set("profile", &self.profile.into());
             variables
         })
     }
@@ -155,7 +154,7 @@ impl Rule {
             && fits(&self.users, ask.user)
             && fits(&self.backend, ask.spawner)
             && fits(&self.flavor, ask.flavor.unwrap_or_default())
-            && fits(&self.profile, facts.profile())
+            && fits(&self.profile, facts.profile)
             && self.groups.as_ref().is_none_or(|names| facts.groups.iter().any(|group| names.fit(group)));
         match &self.when {
             Some(When(expression)) if named => expression.holds(facts.variables()),

@@ -25,6 +25,8 @@ struct Site {
     normalise: Normalise,
     table: OptionTable,
     resources: Value,
+    /// The profile that the backend takes.
+    profile: Option<String>,
 }
 
 /// A request, as JSON: `hub`, `user`, `misc`, `user_options`, `flavor`, `authentication`, `backend`.
@@ -46,6 +48,7 @@ impl Site {
             normalise: Normalise::default(),
             table: TABLE,
             resources: json!({}),
+            profile: None,
         }
     }
 
@@ -68,7 +71,9 @@ impl Site {
             authentication: &object(request, "authentication"),
             spawner: &text("backend", "local"),
             table: self.table,
-            site: &|_| Ok(self.resources.as_object().unwrap().clone()),
+            site: &|_| {
+                Ok(Offer { resources: self.resources.as_object().unwrap().clone(), profile: self.profile.clone() })
+            },
         };
         answer(&policy, &ask)
     }

@@ -64,7 +64,14 @@ impl Reporter {
             if !listening || lines.len() > BACKLOG {
                 continue;
             }
-            let body = json!({ "progress": line.progress, "message": line.message });
+            let mut body = json!({ "progress": line.progress, "message": line.message });
+            // The plugin makes HTML of a message that comes without, and escapes nothing.
+            let escaped = escape_html(&line.message);
+            if escaped != line.message
+                && let Some(body) = body.as_object_mut()
+            {
+                body.insert("html_message".to_owned(), escaped.into());
+            }
             listening = self.send(&body, 2).await == Called::Ok;
         }
         if let Ok(report) = last.await {

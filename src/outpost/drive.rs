@@ -225,24 +225,25 @@ impl Outpost {
         spawner.stop(&entry.uid, &handle).await
     }
 
-    /// Writes a move that has happened already, trying again until the database takes it or somebody else moved the row.
-    async fn persist<'a>(&self, entry: &Entry, what: &str, advance: impl Fn() -> Advance<'a>) {
+    /// Writes a move that has happened already, trying again until the database takes it or somebody else moved the row:
+    /// `false`.
+    async fn persist<'a>(&self, entry: &Entry, what: &str, advance: impl Fn() -> Advance<'a>) -> bool {
         let mut pause = FIRST_PAUSE;
         loop {
             let generation = entry.state().server.generation;
             match self.store.advance(&entry.uid, generation, &advance()).await {
                 Ok(Some(generation)) => {
                     entry.change(|state| state.server.generation = state.server.generation.max(generation));
-                    return;
+                    return true;
                 }
-                Ok(None) => return,
+                Ok(None) => return false,
                 Err(error) => {
                     tracing::warn!(server.uid = %entry.uid, what, cause = error.cause(), "the database cannot be told yet; trying again");
                 }
             }
             tokio::select! {
-                () = self.abort.cancelled() => return,
-                () = entry.gone() => return,
+                () = self.abort.cancelled() => return false,
+                () = entry.gone() => return false,
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
             }
         }
@@ -278,9 +279,11 @@ impl Outpost {
             server.uid = %entry.uid, hub.name = ?entry.id.hub, server.name = ?entry.id.name, exit.code, reason = ?exit.reason,
             "a server ended by itself"
         );
-        self.persist(entry, "ended", || Advance::Ended(&exit)).await;
-        self.report_end(entry, exit).await;
-        self.settle(entry).await;
+        // Where another Outpost was faster, or has stopped it, it is not this one's to tell.
+        if self.persist(entry, "ended", || Advance::Ended(&exit)).await {
+            self.report_end(entry, exit).await;
+            self.settle(entry).await;
+        }
     }
 
     /// Sees to it that a server whose end is noted does not begin again.

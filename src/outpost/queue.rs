@@ -166,7 +166,7 @@ impl Outpost {
                 authentication: request.authentication.as_ref().unwrap_or(&Map::new()),
                 spawner: &server.handle.spawner,
                 table: spawner.options(),
-                site: &|choice| spawner.resources(choice),
+                site: &|choice| spawner.offer(choice),
             },
         )?;
         let limits = Arc::new(Limits { request, quotas: admitted.quotas, groups: admitted.counted_groups });

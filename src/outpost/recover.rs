@@ -19,6 +19,9 @@ const LEFT_ALONE: TimeDelta = TimeDelta::seconds(60);
 /// A start that is older than this when Outpost comes back is not begun any more: its hub has given it up.
 const STALE: TimeDelta = TimeDelta::minutes(10);
 
+/// The pause before a backend that cannot tell yet is asked again.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
 /// How long to wait for a database that does not answer.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -91,9 +94,15 @@ impl Outpost {
                 }
                 self.view.remove(&entry);
                 self.flavor_updates.due_for(self, [&*entry.id.hub]);
-            } else if entry.state().server.phase == Phase::Queued {
+                continue;
+            }
+            let phase = entry.state().server.phase;
+            if phase == Phase::Queued {
                 // But for a start that waits here while another Outpost had it: that is taken out the next time.
                 entry.cancel.cancel();
+            } else if phase == Phase::Starting && entry.move_to(Phase::Stopping, |_| ()) {
+                // And for one that another Outpost stopped: what is being created here is to go as well.
+                self.tracker.spawn(self.clone().finish_stop(entry, Outcome::of_stop(phase)));
             }
         }
         self.take_in(moved).await
@@ -227,14 +236,21 @@ impl Outpost {
         };
         tracing::info!(server.uid = %server.uid, hub.name = ?server.id.hub, server.name = ?server.id.name, "going on with a start that was under way");
         let queued = server.phase == Phase::Queued;
-        if !queued && self.clock.now() - server.start_date > STALE && self.is_absent(&server).await {
+        let stale = !queued && self.clock.now() - server.start_date > STALE;
+        let absent = if stale || request.had_certificates {
+            let Some(absent) = self.is_absent(&entry, &server).await else { return };
+            absent
+        } else {
+            false
+        };
+        if stale && absent {
             let error = Error::failed(
                 "Outpost was not running while this server should have been started. Please start it again.",
             );
             let callbacks = hub.callbacks(&request.env, None);
             return self.fail(&entry, hub, callbacks, error).await;
         }
-        if request.had_certificates && self.is_absent(&server).await {
+        if request.had_certificates && absent {
             let error = Error::failed(
                 "Outpost was restarted while this server was starting. Its certificates are kept in memory only, so please \
                  start it again.",
@@ -257,10 +273,21 @@ impl Outpost {
         self.drive(entry, hub, launch, Vec::new()).await;
     }
 
-    async fn is_absent(&self, server: &Server) -> bool {
-        match self.spawners.get(&server.handle.spawner) {
-            Some(spawner) => matches!(spawner.status(&server.uid, &server.handle).await, Ok(Status::Absent)),
-            None => false,
+    /// Whether a backend has nothing of a server, as soon as it can tell; `None`: that does not matter any more.
+    async fn is_absent(&self, entry: &Entry, server: &Server) -> Option<bool> {
+        let Some(spawner) = self.spawners.get(&server.handle.spawner) else { return Some(false) };
+        loop {
+            match spawner.status(&server.uid, &server.handle).await {
+                Ok(Status::Absent) => return Some(true),
+                Ok(Status::Starting | Status::Running | Status::Exited(_)) => return Some(false),
+                Ok(Status::Unknown) | Err(_) => {}
+            }
+            tokio::select! {
+                () = self.abort.cancelled() => return None,
+                () = entry.cancel.cancelled() => return None,
+                () = entry.gone() => return None,
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+            }
         }
     }
 }

@@ -146,7 +146,7 @@ impl Outpost {
                 authentication: &request.authentication,
                 spawner: name,
                 table: spawner.options(),
-                site: &|choice| spawner.resources(choice),
+                site: &|choice| spawner.offer(choice),
             },
         )?;
         let launch = Launch {

@@ -38,7 +38,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::LogParams;
 use serde::Deserialize as _;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -50,7 +50,7 @@ pub use self::settings::Settings;
 use self::turns::Turns;
 use self::view::{Metadata, Sighting, View};
 use self::watch::Watch;
-use super::{Changes, Choice, Found, OptionTable, Progress, Spawner, SpawnerSettings, Started, Status};
+use super::{Changes, Choice, Found, Offer, OptionTable, Progress, Spawner, SpawnerSettings, Started, Status};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::model::{Handle, Launch, Uid};
@@ -304,8 +304,8 @@ impl Spawner for Kubernetes {
         OPTIONS
     }
 
-    fn resources(&self, choice: &Choice<'_>) -> Result<Map<String, Value>, String> {
-        self.settings.load().resources(choice)
+    fn offer(&self, choice: &Choice<'_>) -> Result<Offer, String> {
+        self.settings.load().offer(choice)
     }
 
     fn start_response(&self, launch: &Launch, started: &Started) -> Result<String> {

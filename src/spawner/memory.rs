@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::options::KUBESPAWNER_OPTIONS;
-use super::{Changes, Choice, Found, OptionTable, Progress, Spawner, SpawnerSettings, Started, Status};
+use super::{Changes, Choice, Found, Offer, OptionTable, Progress, Spawner, SpawnerSettings, Started, Status};
 use crate::error::{Error, Result};
 use crate::model::{Exit, Handle, Launch, Uid};
 
@@ -113,8 +113,8 @@ impl Spawner for Memory {
         OPTIONS
     }
 
-    fn resources(&self, _choice: &Choice<'_>) -> Result<Map<String, Value>, String> {
-        Ok(Map::new())
+    fn offer(&self, _choice: &Choice<'_>) -> Result<Offer, String> {
+        Ok(Offer::default())
     }
 
     fn start_response(&self, _launch: &Launch, started: &Started) -> Result<String> {

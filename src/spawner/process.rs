@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -46,7 +46,7 @@ use self::starting::Slots;
 use self::state::{Record, Seen, Stage};
 pub use self::values::{AccountName, Argv, Bytes, Place, Ports, StartResponse, Text};
 use self::watch::Watched;
-use super::{Changes, Choice, Found, OptionTable, Progress, Spawner, SpawnerSettings, Started, Status};
+use super::{Changes, Choice, Found, Offer, OptionTable, Progress, Spawner, SpawnerSettings, Started, Status};
 use crate::error::{Error, Result};
 use crate::model::{Exit, Handle, Launch, Uid};
 
@@ -316,8 +316,8 @@ impl Spawner for Process {
         OPTIONS
     }
 
-    fn resources(&self, _choice: &Choice<'_>) -> Result<Map<String, Value>, String> {
-        Ok(self.settings.load().resources())
+    fn offer(&self, _choice: &Choice<'_>) -> Result<Offer, String> {
+        Ok(self.settings.load().offer())
     }
 
     fn start_response(&self, launch: &Launch, started: &Started) -> Result<String> {

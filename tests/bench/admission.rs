@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use outpost::admission::{Ask, Definitions, Document, Format, Kind, Normalise, Policy, Rules, decide};
-use outpost::spawner::process;
+use outpost::spawner::{Offer, process};
 use serde_json::json;
 
 use super::median;
@@ -33,7 +33,7 @@ pub fn measure() {
         authentication: authentication.as_object().unwrap(),
         spawner: "local",
         table: process::OPTIONS,
-        site: &|_| Ok(site.clone()),
+        site: &|_| Ok(Offer { resources: site.clone(), profile: None }),
     };
     assert!(decide(&policy, &ask).unwrap().flavor.is_some());
     let rounds = (0..ROUNDS).map(|_| {

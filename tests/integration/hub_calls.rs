@@ -31,6 +31,21 @@ async fn progress_comes_in_order_with_the_servers_token() {
 }
 
 #[tokio::test]
+async fn a_line_of_progress_is_text() {
+    let settings = "[spawners.local]\ntype = 'memory'\n[[overrides]]\nallow = 'all'\nunknown = 'drop'";
+    let (hub, outpost) = (FakeHub::start().await, TestOutpost::start(settings).await);
+    let mut start = body("lab", "abc", &hub.api());
+    start["misc"] = json!({ "<img src=x>": 1 });
+    assert_eq!(outpost.post("/services", &start).await.status, 200);
+    let events = hub.wait_for_calls(EVENTS, 3).await;
+    let line =
+        events.iter().map(|event| &event.body).find(|body| body["message"].as_str().unwrap().contains("<img src=x>"));
+    let html = line.unwrap()["html_message"].as_str().unwrap();
+    assert!(html.contains("&lt;img src=x&gt;"), "{html}");
+    assert!(events.iter().any(|event| event.body.get("html_message").is_none()), "only where it differs");
+}
+
+#[tokio::test]
 async fn a_failed_asynchronous_start_is_the_last_word_and_escaped() {
     let (hub, outpost) = (
         FakeHub::start().await,

@@ -72,6 +72,17 @@ fn conditions(#[case] condition: &str, #[case] fits: bool) {
     assert_eq!(site.decide(&request).is_err(), fits);
 }
 
+#[rstest]
+#[case(json!({}))]
+#[case(json!({"user_options": {"profile": "other"}}))]
+fn the_profile_that_the_backend_takes_counts(#[case] request: Value) {
+    let mut site = Site::new("[[overrides]]\nprofile = 'lab'\nwhen = \"profile == 'lab'\"\nallow = 'none'");
+    site.profile = Some("lab".to_owned());
+    let mut request = request;
+    request["misc"] = json!({"image": "x"});
+    assert!(site.decide(&request).is_err());
+}
+
 #[test]
 fn an_expression_that_fails_refuses_and_says_why_in_the_log_only() {
     let site = Site::new("[[overrides]]\nwhen = 'misc.mem_limit > 5'\nallow = 'all'");

@@ -115,19 +115,19 @@ pub struct UnlistedChoice {
 }
 
 impl Profiles {
-    /// The overrides of what was chosen, in the order in which they count. None, if there are no profiles.
+    /// The profile that was chosen, or the default one. `None`, if there are no profiles.
     ///
     /// # Errors
     /// A sentence for the user, with what can be chosen.
-    pub fn choose<'a>(&'a self, choice: &Choice<'a>) -> Result<Vec<Override<'a>>, String> {
+    pub fn profile(&self, choice: &Choice<'_>) -> Result<Option<&Profile>, String> {
         let allowed: Vec<&Profile> = self.0.iter().filter(|profile| profile.fits(choice)).collect();
         let chosen = chosen(choice, "profile")?;
         let profile = match chosen {
-            _ if self.0.is_empty() => return Ok(Vec::new()),
+            _ if self.0.is_empty() => return Ok(None),
             Some(slug) => allowed.iter().find(|profile| profile.slug == slug),
             None => allowed.iter().find(|profile| profile.default).or_else(|| allowed.first()),
         };
-        let profile = *profile.ok_or_else(|| {
+        profile.copied().map(Some).ok_or_else(|| {
             let names = names(allowed.iter().map(|profile| &*profile.slug));
             match chosen {
                 _ if allowed.is_empty() => "There is no profile for you on this system.".to_owned(),
@@ -136,7 +136,15 @@ impl Profiles {
                 }
                 None => format!("Please choose a profile of this system: {names}."),
             }
-        })?;
+        })
+    }
+
+    /// The overrides of what was chosen, in the order in which they count. None, if there are no profiles.
+    ///
+    /// # Errors
+    /// A sentence for the user, with what can be chosen.
+    pub fn choose<'a>(&'a self, choice: &Choice<'a>) -> Result<Vec<Override<'a>>, String> {
+        let Some(profile) = self.profile(choice)? else { return Ok(Vec::new()) };
         let mut overrides = vec![Override { options: &profile.kubespawner_override, value: None }];
         for (name, option) in &profile.profile_options {
             overrides.push(option.choose(name, profile, choice)?);

@@ -16,7 +16,7 @@ use super::profiles::Profiles;
 use super::{merge, plan, sample};
 use crate::error::Error;
 use crate::model::{Names, Template, quantity};
-use crate::spawner::Choice;
+use crate::spawner::{Choice, Offer};
 
 /// `type = "kubernetes"`: how servers are started as pods.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -293,12 +293,13 @@ impl Settings {
         Some(self.namespaces.iter().cloned().chain([own]).chain(of_profiles).collect())
     }
 
-    /// The site's resource options for a request, those of the chosen profile among them.
+    /// The profile of a request, and the site's resource options with those of the profile.
     ///
     /// # Errors
     /// A sentence for the user: what was chosen cannot be had.
-    pub fn resources(&self, choice: &Choice<'_>) -> Result<Map<String, Value>, String> {
-        merge::resources(self, choice)
+    pub fn offer(&self, choice: &Choice<'_>) -> Result<Offer, String> {
+        let profile = self.profile_list.profile(choice)?.map(|profile| profile.slug.clone());
+        Ok(Offer { resources: merge::resources(self, choice)?, profile })
     }
 }
 

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
 
 use super::values::{AccountName, Argv, Bytes, Place, Ports, StartResponse, Text};
+use crate::spawner::Offer;
 
 /// `type = "process"`: how servers are started as processes of this machine.
 ///
@@ -136,10 +136,10 @@ impl Default for Settings {
 impl Settings {
     /// The limits as options, in their units.
     #[must_use]
-    pub fn resources(&self) -> Map<String, Value> {
+    pub fn offer(&self) -> Offer {
         let memory = self.mem_limit.map(|Bytes(bytes)| ("mem_limit".to_owned(), bytes.into()));
         let cores = self.cpu_limit.map(|cores| ("cpu_limit".to_owned(), cores.into()));
-        memory.into_iter().chain(cores).collect()
+        Offer { resources: memory.into_iter().chain(cores).collect(), profile: None }
     }
 
     /// Checks what no single key can know.

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::{Api, DeleteParams, LogParams, PostParams, WatchEvent, WatchParams};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, LogParams, PostParams};
 use kube::config::Kubeconfig;
 use serde_json::{Value, json};
 
 use crate::support::eventually;
-use crate::support::kube::kubelet::{starts, waits};
+use crate::support::kube::kubelet::starts;
 use crate::support::kube::{Cluster, Kubelet, Step, client, create, read};
 
 fn a_pod(name: &str, words: &[&str]) -> Value {
@@ -90,37 +90,4 @@ async fn an_account_may_do_what_its_role_says() {
     // The API server's view of roles lags by a moment.
     eventually("pods may be made", || async { pods.create(&PostParams::default(), &pod).await.ok() }).await;
     assert!(matches!(pods.get("one").await, Err(kube::Error::Api(status)) if status.code == 403));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_api_server_comes_back_and_forgets() {
-    let Some(cluster) = Cluster::own(&["--watch-cache=false"]).await else { return };
-    let namespace = cluster.namespace().await;
-    let pods: Api<Pod> = Api::namespaced(cluster.admin().await, &namespace);
-    let waits = || waits("ErrImagePull", "there is no such image");
-    let _kubelet = Kubelet::start(&cluster, &namespace, move |_| waits()).await;
-    let first = create(pods.clone(), a_pod("one", &[])).await.metadata.resource_version.unwrap();
-    phase(&pods, "one", "Pending").await;
-    cluster.kill_server();
-    assert!(pods.get("one").await.is_err());
-    assert!(cluster.start_server().await);
-    create(pods.clone(), a_pod("two", &[])).await;
-    eventually("the kubelet goes on", || async { pods.get("two").await.unwrap().spec?.node_name }).await;
-    cluster.compact().await;
-    let stream = pods.watch(&WatchParams::default(), &first).await;
-    let mut stream = std::pin::pin!(stream.unwrap());
-    let event = futures_util::StreamExt::next(&mut stream).await.unwrap();
-    assert!(matches!(&event, Ok(WatchEvent::Error(status)) if status.code == 410), "{event:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_controller_manager_collects_what_nobody_owns() {
-    let Some(cluster) = Cluster::controlled().await else { return };
-    let namespace = cluster.namespace().await;
-    let maps: Api<ConfigMap> = Api::namespaced(cluster.admin().await, &namespace);
-    let owner = create(maps.clone(), json!({"metadata": {"name": "owner"}})).await.metadata.uid;
-    let reference = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner});
-    create(maps.clone(), json!({"metadata": {"name": "owned", "ownerReferences": [reference]}})).await;
-    maps.delete("owner", &DeleteParams::default()).await.unwrap();
-    eventually("it is collected", || async { maps.get_opt("owned").await.unwrap().is_none().then_some(()) }).await;
 }

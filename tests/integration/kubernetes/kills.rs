@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt as _};
 use reqwest::StatusCode;
@@ -40,7 +40,10 @@ impl Place {
     }
 
     fn toml(kubeconfig: &Path, namespace: &str) -> String {
-        configuration(kubeconfig, namespace, "services_enabled = true\n")
+        let settings = "services_enabled = true\nstorage_pvc_ensure = true\nstorage_capacity = '1Gi'\n\
+            object_kinds = ['v1/ConfigMap']\n\
+            pre_start = [{ apiVersion = 'v1', kind = 'ConfigMap', metadata = { name = 'before-{uid}' } }]\n";
+        configuration(kubeconfig, namespace, settings)
     }
 
     async fn all<K>(&self) -> Vec<K>
@@ -60,7 +63,7 @@ impl Place {
         let uid = outpost::model::Uid::parse(rows[0]["id"].as_str().unwrap()).unwrap();
         let (pods, secrets) = (self.all::<Pod>().await, self.all::<Secret>().await);
         let services = self.all::<Service>().await;
-        assert_eq!((pods.len(), secrets.len(), services.len()), (1, 1, 1));
+        assert_eq!((pods.len(), secrets.len(), services.len(), self.all::<ConfigMap>().await.len()), (1, 1, 1, 1));
         assert!(is_of(pods[0].labels(), &uid));
         for owners in [secrets[0].owner_references(), services[0].owner_references()] {
             assert_eq!(Some(&owners[0].uid), pods[0].metadata.uid.as_ref());
@@ -68,9 +71,8 @@ impl Place {
     }
 
     async fn assert_is_empty(&self) {
-        let counts =
-            (self.all::<Pod>().await.len(), self.all::<Secret>().await.len(), self.all::<Service>().await.len());
-        assert_eq!(counts, (0, 0, 0));
+        assert_eq!((self.all::<Pod>().await.len(), self.all::<Secret>().await.len()), (0, 0));
+        assert_eq!((self.all::<Service>().await.len(), self.all::<ConfigMap>().await.len()), (0, 0));
         assert_eq!(self.daemon.rows().await, Vec::<Value>::new());
     }
 
@@ -82,13 +84,15 @@ impl Place {
     }
 }
 
-/// The requests of a start that change something: pod, secret, service.
-const STEPS: usize = 3;
+/// The requests of a start that change something: claim, object before the pod, pod, secret, service.
+const STARTING: usize = 5;
+/// The requests of a stop: pod, secret, service, object.
+const STOPPING: usize = 4;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_each_request_of_a_start() {
     let Some(place) = Place::new().await else { return };
-    for step in 0..STEPS {
+    for step in 0..STARTING {
         for side in [Side::Before, Side::After] {
             for asynchronous in [false, true] {
                 let name = format!("{step}-{side:?}-{asynchronous}").to_lowercase();
@@ -114,7 +118,7 @@ async fn killed_at_each_request_of_a_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_each_request_of_a_start_and_stopped_at_once() {
     let Some(place) = Place::new().await else { return };
-    for step in 0..STEPS {
+    for step in 0..STARTING {
         for side in [Side::Before, Side::After] {
             let name = format!("{step}-{side:?}").to_lowercase();
             let path = format!("/services/{name}/1");
@@ -134,7 +138,7 @@ async fn killed_at_each_request_of_a_start_and_stopped_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_each_request_of_a_stop() {
     let Some(place) = Place::new().await else { return };
-    for step in 0..STEPS {
+    for step in 0..STOPPING {
         for side in [Side::Before, Side::After] {
             let name = format!("{step}-{side:?}").to_lowercase();
             let path = format!("/services/{name}/1");

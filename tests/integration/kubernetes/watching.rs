@@ -1,8 +1,9 @@
 //! What Outpost knows of its pods, when the API server goes away or forgets.
 
+use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, WatchEvent, WatchParams};
 use outpost::spawner::Status;
 
 use super::{Site, launch};
@@ -18,7 +19,7 @@ async fn until(site: &Site, launch: &outpost::model::Launch, what: &str, is: imp
 async fn an_api_server_that_was_away_and_forgot_is_followed_again() {
     let Some(cluster) = Cluster::own(&["--watch-cache=false"]).await else { return };
     let ends = || [starts(), vec![Step::Hold, Step::Ends { code: 7, reason: "Error" }]].concat();
-    let settings = "stale_after = '1s'\nstart_timeout = 3\nstop_timeout = '3s'\nservices_enabled = true\n";
+    let settings = "stale_after = '1s'\nstart_timeout = 10\nstop_timeout = '3s'\nservices_enabled = true\n";
     let site = Site::on(&cluster, settings, move |_| ends()).await;
     let [one, two, three] = ["one", "two", "three"].map(|user| launch(user, ""));
     for launch in [&one, &two] {
@@ -39,9 +40,12 @@ async fn an_api_server_that_was_away_and_forgot_is_followed_again() {
     // What happened meanwhile is found, though the history of it is no more.
     cluster.kill_server();
     assert!(cluster.start_server().await);
-    let pod = site.pod_of(&two.uid).await.unwrap().name_any();
-    site.api::<Pod>().delete(&pod, &DeleteParams::default().grace_period(0)).await.unwrap();
+    let (pods, pod) = (site.api::<Pod>(), site.pod_of(&two.uid).await.unwrap());
+    pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.unwrap();
     cluster.compact().await;
+    let old = pods.watch(&WatchParams::default(), &pod.resource_version().unwrap()).await;
+    let said = std::pin::pin!(old.unwrap()).next().await.unwrap();
+    assert!(matches!(&said, Ok(WatchEvent::Error(status)) if status.code == 410), "{said:?}");
     until(&site, &two, "it is gone", |status| *status == Status::Absent).await;
     cluster.compact().await;
     site.kubelet.go_on();

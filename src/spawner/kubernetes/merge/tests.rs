@@ -66,13 +66,14 @@ fn admission_gets_what_the_profile_sets() {
     let settings = site(with_profile(json!({"mem_limit": "8G", "extra_resource_limits": {"x/gpu": 1}})));
     let user_options = Map::new();
     let choice = Choice { hub: "hub", user: "ann", groups: &[], user_options: &user_options };
-    let resources = Value::Object(settings.resources(&choice).unwrap());
+    let resources = Value::Object(settings.offer(&choice).unwrap().resources);
     assert_eq!(
         resources,
         json!({"mem_limit": "8G", "extra_resource_limits": {"x/gpu": 1}, "extra_resource_guarantees": {}})
     );
+    assert_eq!(settings.offer(&choice).unwrap().profile.as_deref(), Some("p"), "the default one");
     let user_options = json!({"profile": "nope"}).as_object().unwrap().clone();
-    let refusal = settings.resources(&Choice { user_options: &user_options, ..choice }).unwrap_err();
+    let refusal = settings.offer(&Choice { user_options: &user_options, ..choice }).unwrap_err();
     assert!(refusal.contains("\"nope\""), "{refusal}");
 }
 

@@ -1,7 +1,16 @@
 //! Options, the object that they end in, where in it, and the value that has to be there.
 
 /// Options that no object shows: they say what Outpost does, and have tests of their own.
-pub const ELSEWHERE: &[&str] = &["events_enabled", "namespace", "profile_list", "start_timeout", "pod_connect_ip"];
+pub const ELSEWHERE: &[&str] = &[
+    "events_enabled",
+    "namespace",
+    "profile_list",
+    "start_timeout",
+    "pod_connect_ip",
+    "slow_spawn_message",
+    "slow_spawn_message_frequency",
+    "slow_spawn_message_threshold",
+];
 
 #[rustfmt::skip]
 pub const FIELDS: &[(&str, &str, &str, &str)] = &[

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -70,7 +71,9 @@ impl Gate {
 
     /// Waits until that call is there.
     pub async fn stopped(&self) {
-        self.passage.stopped.subscribe().wait_for(|stopped| *stopped).await.unwrap();
+        let mut stopped = self.passage.stopped.subscribe();
+        let there = tokio::time::timeout(Duration::from_secs(30), stopped.wait_for(|stopped| *stopped)).await;
+        there.unwrap_or_else(|_| panic!("there is no such call: {:?}", self.calls())).unwrap();
     }
 
     /// What passed since the last time, but for watches: `POST /api/v1/…`, without the query.

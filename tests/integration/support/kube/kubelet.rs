@@ -13,7 +13,6 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, Patch, PatchParams};
-use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
@@ -163,7 +162,7 @@ impl Shared {
 async fn watch(shared: Arc<Shared>) {
     let mut players: HashMap<String, (AbortHandle, bool)> = HashMap::new();
     let mut tasks = JoinSet::new();
-    let stream = watcher::watcher(shared.pods.clone(), watcher::Config::default()).default_backoff();
+    let stream = watcher::watcher(shared.pods.clone(), watcher::Config::default());
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {
         let (Event::Apply(pod) | Event::InitApply(pod)) = (match event {
@@ -175,7 +174,10 @@ async fn watch(shared: Arc<Shared>) {
             }
             Ok(event) => event,
             // An API server that is killed in a test: the watch goes on when it is back.
-            Err(_) => continue,
+            Err(_) => {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                continue;
+            }
         }) else {
             continue;
         };

@@ -17,22 +17,24 @@ use super::{Shared, Step};
 pub(super) struct Played {
     pub pod: Pod,
     pub address: String,
+    /// How often [`super::Kubelet::go_on`] was called before, as far as it counts for this pod.
+    went_on: u32,
 }
 
 impl Shared {
     /// Takes a pod through its script.
     pub(super) async fn play(self: Arc<Self>, pod: Pod) {
         let steps = (self.script)(&pod);
-        let played = Played { pod, address: Self::address() };
+        let mut played = Played { pod, address: Self::address(), went_on: *self.hold.borrow() };
         for step in steps {
-            if self.step(&played, &step).await.is_err() {
+            if self.step(&mut played, &step).await.is_err() {
                 // It has gone in the meantime, or the API server has.
                 return;
             }
         }
     }
 
-    async fn step(&self, played: &Played, step: &Step) -> kube::Result<()> {
+    async fn step(&self, played: &mut Played, step: &Step) -> kube::Result<()> {
         let name = played.pod.name_any();
         match *step {
             Step::Unschedulable(message) => {
@@ -73,8 +75,8 @@ impl Shared {
             Step::Pause(time) => tokio::time::sleep(time).await,
             Step::Hold => {
                 let mut hold = self.hold.clone();
-                hold.mark_unchanged();
-                let _ = hold.changed().await;
+                let _ = hold.wait_for(|count| *count > played.went_on).await;
+                played.went_on += 1;
             }
         }
         Ok(())
