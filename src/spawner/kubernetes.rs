@@ -147,7 +147,7 @@ impl Kubernetes {
             return;
         }
         let watch = Watch {
-            cluster: self.cluster.clone(),
+            cluster: self.cluster.unpaced(),
             view: self.view.clone(),
             scope: scope.to_owned(),
             selector: selector(&identity),

@@ -72,8 +72,13 @@ pub struct Problem {
 /// What is known of a server from its pod.
 #[must_use]
 pub fn status(pod: &Sighting) -> Status {
-    let notebook = notebook(pod);
-    if let Some(end) = notebook.and_then(end_of) {
+    let end = notebook(pod).and_then(end_of);
+    // How the container ended is of no interest where the cluster ended the pod.
+    if was_put_out(pod) {
+        let code = end.map(|end| end.exit_code);
+        return Status::Exited(Exit { code, reason: over(pod), early: false });
+    }
+    if let Some(end) = end {
         let (code, reason) = (Some(end.exit_code), ended("Your server", end));
         return Status::Exited(Exit { code, reason, early: false });
     }
@@ -83,6 +88,11 @@ pub fn status(pod: &Sighting) -> Status {
         "Unknown" => Status::Unknown,
         _ => Status::Starting,
     }
+}
+
+/// Whether the cluster ended it, and says why: its node was out of memory, or is shut down.
+fn was_put_out(pod: &Sighting) -> bool {
+    pod.status.phase == "Failed" && pod.status.reason.as_ref().is_some_and(|reason| !reason.is_empty())
 }
 
 fn notebook(pod: &Sighting) -> Option<&ContainerStatus> {
@@ -146,6 +156,9 @@ pub fn problem(pod: &Sighting, events: &[Arc<Line>], autoscaler: bool) -> Option
     if pod.is_going() {
         let sentence = "Your server was removed from the cluster while it started.".to_owned();
         return Some(Problem { class: Class::Over, sentence, container: None });
+    }
+    if was_put_out(pod) {
+        return of_pod(pod);
     }
     let inits = pod.status.init_container_statuses.iter().map(|container| (container, true));
     let containers = pod.status.container_statuses.iter().map(|container| (container, false));
@@ -252,11 +265,14 @@ fn volume(pod: &Sighting, events: &[Arc<Line>]) -> Option<Problem> {
     if pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses).any(runs) {
         return None;
     }
-    let failed = |line: &&Arc<Line>| {
-        line.object.uid == pod.metadata.uid
-            && matches!(&*line.reason, "FailedMount" | "FailedAttachVolume" | "FailedMapVolume")
+    // What comes after the volumes tells that they came after all.
+    let failed = |line: &Line| match &*line.reason {
+        "FailedMount" | "FailedAttachVolume" | "FailedMapVolume" => Some(true),
+        "SuccessfulAttachVolume" | "Pulling" | "Pulled" | "Created" | "Started" => Some(false),
+        _ => None,
     };
-    let line = events.iter().rev().find(failed)?;
+    let own = events.iter().rev().filter(|line| line.object.uid == pod.metadata.uid);
+    let (line, _) = own.filter_map(|line| Some((line, failed(line)?))).next().filter(|(_, failed)| *failed)?;
     let sentence = format!("A volume of your server cannot be used: {}", one_line(&line.message));
     Some(Problem { class: Class::Volume, sentence, container: None })
 }

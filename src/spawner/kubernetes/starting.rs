@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::creation::Creation;
 use self::teller::Teller;
-use super::api::{Patience, one_line};
+use super::api::one_line;
 use super::events::{Line, is_pulling};
 use super::failures::{self, Problem};
 use super::plan::{self, Place};
@@ -44,22 +44,24 @@ impl Kubernetes {
         let dropped = CancellationToken::new();
         let _guard = dropped.clone().drop_guard();
         let begun = Instant::now();
+        let (cluster, patience) = self.cluster.patient(start_timeout, dropped);
         let creation = Creation {
-            cluster: self.cluster.clone(),
+            cluster,
             settings: settings.clone(),
             capacity: self.capacity.clone(),
             turns: self.turns.clone(),
             uid: launch.uid.clone(),
             place: place.clone(),
             plan,
-            patience: Patience::new(begun + start_timeout, dropped),
+            patience,
             progress: progress.clone(),
         };
         let created = self.context.tracker.spawn(creation.run()).await.map_err(Error::internal)??;
         if created.found {
             self.recall_events(&place, &created.pod).await;
         }
-        let budget = Budget::new(start_timeout.saturating_sub(begun.elapsed()), start_timeout);
+        // What it took to ask is not the server's fault.
+        let budget = Budget::new(start_timeout);
         let waiting = Waiting { backend: self, settings: &settings, place: &place, id: created.pod, following };
         waiting.until_ready(Teller::new(progress, telling, begun), budget).await
     }
@@ -94,8 +96,12 @@ impl Waiting<'_> {
             teller.tell(pod, &seen.events, &self.id);
             match pod {
                 Some(pod) if pod.is_ready() => return Ok(self.started(pod)),
-                // It was there.
-                None if known => return Err(removed()),
+                // It was there. A list that was begun before it was does not know it.
+                None if known => {
+                    known = false;
+                    self.look(known).await?;
+                    continue;
+                }
                 _ => known = pod.is_some(),
             }
             let now = Instant::now();
@@ -197,8 +203,8 @@ struct Budget {
 }
 
 impl Budget {
-    fn new(left: Duration, whole: Duration) -> Self {
-        Self { whole, left, since: Instant::now(), pulling: false, pulled: Duration::ZERO }
+    fn new(whole: Duration) -> Self {
+        Self { whole, left: whole, since: Instant::now(), pulling: false, pulled: Duration::ZERO }
     }
 
     fn note(&mut self, now: Instant, pulling: bool) {
@@ -225,7 +231,7 @@ mod tests {
     #[test]
     fn pulling_takes_no_time() {
         let second = Duration::from_secs(1);
-        let mut budget = Budget::new(10 * second, 10 * second);
+        let mut budget = Budget::new(10 * second);
         let begun = budget.since;
         budget.note(begun + 4 * second, true);
         assert_eq!(budget.end(), None);

@@ -148,8 +148,15 @@ struct Inner {
     /// The servers that somebody follows, by namespace and name of their pods.
     followed: HashMap<(String, String), Uid>,
     scopes: HashMap<String, Sight>,
-    /// Pods that are known to be gone, though the watch has not said so yet, and their namespaces.
-    buried: HashMap<String, String>,
+    /// Pods that are known to be gone, though the watch has not said so yet.
+    buried: HashMap<String, Burial>,
+}
+
+/// Where a pod was, and since when it is known not to be there any more.
+#[derive(Debug)]
+struct Burial {
+    namespace: String,
+    at: Instant,
 }
 
 impl View {
@@ -179,16 +186,19 @@ impl View {
         inner.forget(&uid, |known| known.metadata.uid == pod.metadata.uid)
     }
 
-    /// Notes that these pods, and no others, are in a scope. Gives the servers whose pods are not there any more.
-    pub fn replace(&self, scope: &str, pods: Vec<Sighting>) -> Vec<Uid> {
+    /// Notes that these pods, and no others, are in a scope, as somebody was told who asked at `begun`. Gives the servers
+    /// whose pods are not there any more.
+    pub fn replace(&self, scope: &str, begun: Instant, pods: Vec<Sighting>) -> Vec<Uid> {
         let listed: HashSet<Uid> = pods.iter().filter_map(Sighting::server).collect();
         let listed_ids: HashSet<String> = pods.iter().map(|pod| pod.metadata.uid.clone()).collect();
+        let is_within = |namespace: &str| scope.is_empty() || namespace == scope;
+        // Only a list that is older than the burial may show what is not there.
+        let stays = |id: &String, burial: &Burial| burial.at >= begun && listed_ids.contains(id);
+        self.lock().buried.retain(|id, burial| !is_within(&burial.namespace) || stays(id, burial));
         for pod in pods {
             self.apply(pod);
         }
         let mut inner = self.lock();
-        let is_within = |namespace: &str| scope.is_empty() || namespace == scope;
-        inner.buried.retain(|id, namespace| !is_within(namespace) || listed_ids.contains(id));
         let known: Vec<Uid> = inner.servers.keys().filter(|uid| !listed.contains(uid)).cloned().collect();
         known.into_iter().filter(|uid| inner.forget(uid, |pod| is_within(&pod.metadata.namespace))).collect()
     }
@@ -197,7 +207,7 @@ impl View {
     pub fn bury(&self, uid: &Uid, namespace: &str, id: &str) {
         let mut inner = self.lock();
         inner.forget(uid, |known| known.metadata.uid == id);
-        inner.buried.insert(id.to_owned(), namespace.to_owned());
+        inner.buried.insert(id.to_owned(), Burial { namespace: namespace.to_owned(), at: Instant::now() });
     }
 
     /// Notes an event, if it is about a pod that somebody follows.

@@ -36,7 +36,8 @@ trait Watched: Send {
     const ALL: bool;
 
     fn version(object: &Self::Object) -> &str;
-    fn listed(&self, objects: Vec<Self::Object>);
+    /// Who asked at `begun` was told of these objects.
+    fn listed(&self, begun: Instant, objects: Vec<Self::Object>);
     fn applied(&self, object: Self::Object);
     fn deleted(&self, object: Self::Object);
     /// Nothing was missed until now.
@@ -136,7 +137,7 @@ impl Watch {
                         break page.metadata.resource_version.unwrap_or_default();
                     }
                 };
-                watched.listed(objects);
+                watched.listed(begun, objects);
                 watched.alive();
                 (version, begun)
             }
@@ -193,9 +194,9 @@ impl Watched for Pods<'_> {
         &pod.metadata.resource_version
     }
 
-    fn listed(&self, pods: Vec<Sighting>) {
+    fn listed(&self, begun: Instant, pods: Vec<Sighting>) {
         let ended: Vec<_> = pods.iter().filter(|pod| has_ended(pod)).filter_map(Sighting::server).collect();
-        for uid in self.watch.view.replace(&self.watch.scope, pods).into_iter().chain(ended) {
+        for uid in self.watch.view.replace(&self.watch.scope, begun, pods).into_iter().chain(ended) {
             self.watch.changes.report(uid);
         }
     }
@@ -246,7 +247,7 @@ impl Watched for Events<'_> {
         &line.metadata.resource_version
     }
 
-    fn listed(&self, _lines: Vec<Line>) {}
+    fn listed(&self, _begun: Instant, _lines: Vec<Line>) {}
 
     fn applied(&self, line: Line) {
         self.watch.view.event(line);

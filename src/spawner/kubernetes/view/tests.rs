@@ -34,22 +34,28 @@ fn a_list_is_all_there_is_in_its_namespace() {
     view.apply(pod(&one, "1", "n"));
     view.apply(pod(&two, "2", "n"));
     view.apply(pod(&other, "3", "m"));
-    assert_eq!(view.replace("n", vec![pod(&two, "2", "n")]), [one]);
+    assert_eq!(view.replace("n", Instant::now(), vec![pod(&two, "2", "n")]), [one]);
     assert_eq!(view.pods().len(), 2);
-    assert_eq!(view.replace("", Vec::new()).len(), 2);
+    assert_eq!(view.replace("", Instant::now(), Vec::new()).len(), 2);
 }
 
 #[test]
 fn what_is_buried_stays_so() {
     let (view, uid) = (View::default(), Uid::generate());
+    let before = Instant::now();
     view.apply(pod(&uid, "1", "n"));
     view.bury(&uid, "n", "1");
     assert!(view.pod(&uid).is_none() && !view.apply(pod(&uid, "1", "n")));
-    view.replace("m", Vec::new());
+    view.replace("m", Instant::now(), Vec::new());
     assert!(!view.apply(pod(&uid, "1", "n")), "that was another namespace");
+    view.replace("n", before, vec![pod(&uid, "1", "n")]);
+    assert!(view.pod(&uid).is_none(), "that was an old list");
     assert!(view.apply(pod(&uid, "2", "n")), "this is another pod");
-    view.replace("n", Vec::new());
+    view.replace("n", before, Vec::new());
     assert!(view.lock().buried.is_empty());
+    view.bury(&uid, "n", "2");
+    view.replace("n", Instant::now(), vec![pod(&uid, "2", "n")]);
+    assert_eq!(view.pod(&uid).unwrap().metadata.uid, "2", "it is there after all");
 }
 
 #[test]
