@@ -267,7 +267,7 @@ impl Cluster {
         self.read::<serde_json::Value>(&target, target.request().delete(name, &params)).await.map(drop)
     }
 
-    /// Deletes an object; one that is not there, or that is another one than `id` says, is deleted already.
+    /// Deletes an object; `false`: it is not there, or is another one than `id` says, so that it is deleted already.
     ///
     /// # Errors
     /// The API's answer, or that there was none.
@@ -277,7 +277,7 @@ impl Cluster {
         name: &str,
         id: Option<&str>,
         grace: Option<u32>,
-    ) -> Result<(), ApiError>
+    ) -> Result<bool, ApiError>
     where
         K: Resource<DynamicType = ()>,
     {
@@ -290,13 +290,13 @@ impl Cluster {
         name: &str,
         id: Option<&str>,
         grace: Option<u32>,
-    ) -> Result<(), ApiError> {
+    ) -> Result<bool, ApiError> {
         let preconditions = id.map(|id| Preconditions { uid: Some(id.to_owned()), resource_version: None });
         let params = DeleteParams { grace_period_seconds: grace, preconditions, ..DeleteParams::background() };
         match self.read::<serde_json::Value>(target, target.request().delete(name, &params)).await {
-            Err(error) if error.is_absence_of(name) || id.is_some() && error.code() == Some(409) => Ok(()),
+            Err(error) if error.is_absence_of(name) || id.is_some() && error.code() == Some(409) => Ok(false),
             Err(error) => Err(error),
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(true),
         }
     }
 
@@ -336,7 +336,7 @@ impl Cluster {
         name: &str,
         id: Option<&str>,
     ) -> Result<(), ApiError> {
-        self.delete_at(&Target::dynamic("delete", resource, Some(namespace)), name, id, None).await
+        self.delete_at(&Target::dynamic("delete", resource, Some(namespace)), name, id, None).await.map(drop)
     }
 
     /// The last lines of a container's log.

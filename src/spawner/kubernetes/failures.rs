@@ -160,16 +160,18 @@ pub fn problem(pod: &Sighting, events: &[Arc<Line>], autoscaler: bool) -> Option
     if was_put_out(pod) {
         return of_pod(pod);
     }
+    // Those of an earlier pod of its name do not count.
+    let events: Vec<_> = events.iter().filter(|line| line.object.uid == pod.metadata.uid).collect();
     let inits = pod.status.init_container_statuses.iter().map(|container| (container, true));
     let containers = pod.status.container_statuses.iter().map(|container| (container, false));
-    let found = inits.chain(containers).find_map(|(container, init)| of_container(container, init, events));
+    let found = inits.chain(containers).find_map(|(container, init)| of_container(container, init, &events));
     found
         .or_else(|| of_pod(pod))
         .or_else(|| if autoscaler { None } else { unschedulable(pod) })
-        .or_else(|| volume(pod, events))
+        .or_else(|| volume(pod, &events))
 }
 
-fn of_container(container: &ContainerStatus, init: bool, events: &[Arc<Line>]) -> Option<Problem> {
+fn of_container(container: &ContainerStatus, init: bool, events: &[&Arc<Line>]) -> Option<Problem> {
     let found = |class, sentence| Some(Problem { class, sentence, container: Some(container.name.clone()) });
     let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
     let said = waiting.and_then(|waiting| waiting.message.as_deref()).map(one_line).unwrap_or_default();
@@ -260,7 +262,7 @@ fn unschedulable(pod: &Sighting) -> Option<Problem> {
     Some(Problem { class: Class::Unschedulable, sentence, container: None })
 }
 
-fn volume(pod: &Sighting, events: &[Arc<Line>]) -> Option<Problem> {
+fn volume(pod: &Sighting, events: &[&Arc<Line>]) -> Option<Problem> {
     let runs = |container: &ContainerStatus| container.state.as_ref().is_some_and(|state| state.running.is_some());
     if pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses).any(runs) {
         return None;
@@ -271,8 +273,7 @@ fn volume(pod: &Sighting, events: &[Arc<Line>]) -> Option<Problem> {
         "SuccessfulAttachVolume" | "Pulling" | "Pulled" | "Created" | "Started" => Some(false),
         _ => None,
     };
-    let own = events.iter().rev().filter(|line| line.object.uid == pod.metadata.uid);
-    let (line, _) = own.filter_map(|line| Some((line, failed(line)?))).next().filter(|(_, failed)| *failed)?;
+    let (line, _) = events.iter().rev().find_map(|line| Some((line, failed(line)?))).filter(|(_, failed)| *failed)?;
     let sentence = format!("A volume of your server cannot be used: {}", one_line(&line.message));
     Some(Problem { class: Class::Volume, sentence, container: None })
 }

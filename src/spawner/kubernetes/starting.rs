@@ -5,8 +5,7 @@ mod teller;
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::api::ListParams;
+use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +17,7 @@ use super::failures::{self, Problem};
 use super::plan::{self, Place};
 use super::settings::Settings;
 use super::view::{Following, Seen, Sighting};
-use super::{Kubernetes, place_of};
+use super::{Kubernetes, place_of, watch};
 use crate::error::{Error, Result};
 use crate::model::{Handle, Launch};
 use crate::spawner::{Progress, Started};
@@ -58,21 +57,12 @@ impl Kubernetes {
         };
         let created = self.context.tracker.spawn(creation.run()).await.map_err(Error::internal)??;
         if created.found {
-            self.recall_events(&place, &created.pod).await;
+            watch::recall(&self.cluster, &self.view, &place.namespace, &place.pod).await;
         }
         // What it took to ask is not the server's fault.
         let budget = Budget::new(start_timeout);
         let waiting = Waiting { backend: self, settings: &settings, place: &place, id: created.pod, following };
         waiting.until_ready(Teller::new(progress, telling, begun), budget).await
-    }
-
-    /// Notes what happened to a pod before anybody followed it. A start can go on without.
-    async fn recall_events(&self, place: &Place, id: &str) {
-        let of_pod = ListParams::default().fields(&format!("involvedObject.uid={id}"));
-        match self.cluster.list::<Event, Line>(Some(&place.namespace), &of_pod).await {
-            Ok(page) => page.items.into_iter().for_each(|line| self.view.event(line)),
-            Err(error) => tracing::warn!(cause = %error, "the events of a pod are not known"),
-        }
     }
 }
 
@@ -105,7 +95,8 @@ impl Waiting<'_> {
                 _ => known = pod.is_some(),
             }
             let now = Instant::now();
-            budget.note(now, is_pulling(self.events(&seen)));
+            // An event may be lost, or old: the pod knows whether its containers are there.
+            budget.note(now, pod.is_some_and(Sighting::is_being_made) && is_pulling(self.events(&seen)));
             let problem = pod.and_then(|pod| failures::problem(pod, &seen.events, self.settings.autoscaler));
             failing = problem.map(|problem| match failing {
                 Some((before, since)) if before.class == problem.class => (problem, since),

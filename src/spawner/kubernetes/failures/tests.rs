@@ -2,6 +2,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::spawner::kubernetes::events::Object;
 
 fn pod(status: Value) -> Sighting {
     let spec = json!({"containers": [{"name": "notebook"}]});
@@ -89,7 +90,9 @@ fn problems_have_sentences(#[case] state: Value, #[case] expected: Option<(Class
 
 #[test]
 fn why_an_image_cannot_be_pulled_is_in_an_event() {
+    let object = Object { uid: "1".to_owned(), ..Object::default() };
     let line = Line {
+        object,
         reason: "Failed".to_owned(),
         message: "Failed to pull image \"x:1\": manifest unknown".to_owned(),
         ..Line::default()
