@@ -281,3 +281,6 @@ impl Watched for Events<'_> {
 
     fn troubled(&self, _error: &ApiError) {}
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,8 @@
 //! Every request of a start and of a stop fails once, in every way; every start is given up, and every Outpost ends, at
 //! every step. What comes out is always the same: one server, and then nothing.
 
+mod limits;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -115,8 +117,8 @@ async fn a_start_and_a_stop_take_six_requests() {
     life.start(&launch).await.unwrap();
     assert_eq!(life.status(&launch).await, Status::Running);
     life.stop(&launch).await;
-    assert_eq!(life.status(&launch).await, Status::Absent);
     let mut requests = kube.requests().split_off(4);
+    assert_eq!(life.status(&launch).await, Status::Absent);
     assert_eq!(requests[0], "POST pods");
     requests[1..3].sort();
     assert_eq!(requests[1..3], ["POST secrets", "POST services"]);

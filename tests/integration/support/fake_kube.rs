@@ -31,6 +31,8 @@ pub enum Fault {
     Denied,
     /// It is not done: a webhook says that the object is there.
     Taken,
+    /// It is begun and never ends, unless by force.
+    Stubborn,
 }
 
 impl Fault {
@@ -153,13 +155,25 @@ impl FakeKube {
             }
             _ => {}
         }
-        let answer = if watches { self.watch(path, &query) } else { self.act(&head.method, &path, body) };
+        let answer = match fault {
+            Some(Fault::Stubborn) if body["gracePeriodSeconds"] != 0 => self.go(&path),
+            _ if watches => self.watch(path, &query),
+            _ => self.act(&head.method, &path, body),
+        };
         self.0.changed.notify_waiters();
         match fault {
             Some(Fault::Unanswered) => std::future::pending().await,
             Some(Fault::Garbled) => Response::new(Body::from("{\"kind\": \"Po")),
             _ => answer,
         }
+    }
+
+    /// An object that is being deleted, and stays.
+    fn go(&self, path: &str) -> Response<Body> {
+        let mut state = self.state();
+        let mut object = state.objects[path].clone();
+        object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        json_answer(StatusCode::OK, &state.put(path, object, "MODIFIED"))
     }
 
     fn act(&self, method: &Method, path: &str, body: Value) -> Response<Body> {
