@@ -29,9 +29,8 @@ mod turns;
 pub mod view;
 mod watch;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -75,12 +74,13 @@ pub struct Context {
 #[derive(Debug)]
 pub struct Kubernetes {
     name: String,
-    settings: ArcSwap<Settings>,
+    settings: Arc<ArcSwap<Settings>>,
     cluster: Cluster,
     context: Context,
     installation: OnceLock<String>,
     view: Arc<View>,
-    watched: Mutex<BTreeSet<String>>,
+    /// What ends the watches of a scope.
+    watched: Mutex<BTreeMap<String, CancellationToken>>,
     turns: Arc<Turns>,
     capacity: Arc<Capacity>,
 }
@@ -114,7 +114,7 @@ impl Kubernetes {
         let settings = settled(settings, &cluster)?;
         let backend = Arc::new(Self {
             name: name.to_owned(),
-            settings: ArcSwap::from_pointee(settings),
+            settings: Arc::new(ArcSwap::from_pointee(settings)),
             cluster,
             context,
             installation: OnceLock::new(),
@@ -143,26 +143,30 @@ impl Kubernetes {
         let settings = self.settings.load();
         let scope = if settings.all_namespaces().is_none() { "" } else { namespace };
         let Ok(identity) = self.identity() else { return };
-        if !self.watched.lock().unwrap_or_else(PoisonError::into_inner).insert(scope.to_owned()) {
-            return;
-        }
+        let end = {
+            let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+            if watched.contains_key(scope) {
+                return;
+            }
+            let end = self.context.shutdown.child_token();
+            watched.insert(scope.to_owned(), end.clone());
+            end
+        };
         let watch = Watch {
-            cluster: self.cluster.clone(),
+            cluster: self.cluster.unpaced(),
             view: self.view.clone(),
             scope: scope.to_owned(),
             selector: selector(&identity),
-            // A watch that is silent for longer is no sign of life.
-            period: (settings.stale_after / 3).clamp(Duration::from_secs(1), Duration::from_secs(240)),
+            settings: self.settings.clone(),
             spawner: self.name.clone(),
             changes: self.context.changes.clone(),
             metrics: self.context.metrics.clone(),
         };
         self.view.expect(scope);
-        let Context { tracker, shutdown, .. } = &self.context;
-        tracker.spawn(shutdown.clone().run_until_cancelled_owned(watch.clone().pods()));
-        if settings.options.get("events_enabled") != Some(&Value::Bool(false)) {
-            tracker.spawn(shutdown.clone().run_until_cancelled_owned(watch.events()));
-        }
+        let tracker = &self.context.tracker;
+        tracker.spawn(end.clone().run_until_cancelled_owned(watch.clone().pods()));
+        // They are not only told: pulls and causes are known from them.
+        tracker.spawn(end.run_until_cancelled_owned(watch.events()));
     }
 
     fn is_fresh(&self, namespace: &str) -> bool {
@@ -233,9 +237,8 @@ impl Spawner for Kubernetes {
         let settings = self.settings.load();
         let mut blind = self.view.blind(settings.stale_after);
         // A server of old times may be where nothing is to be seen any more.
-        if let Some(namespaces) = settings.all_namespaces() {
-            blind.retain(|(scope, _)| namespaces.contains(scope));
-        }
+        let namespaces = settings.all_namespaces();
+        blind.retain(|(scope, _)| namespaces.as_ref().map_or(scope.is_empty(), |names| names.contains(scope)));
         let troubles = blind.into_iter().map(|(scope, trouble)| {
             let place = if scope.is_empty() { "the cluster".to_owned() } else { format!("the namespace {scope}") };
             format!("the pods of {place} cannot be seen: {}", trouble.as_deref().unwrap_or("they were not listed yet"))
@@ -261,9 +264,16 @@ impl Spawner for Kubernetes {
             return Ok(failures::status(&pod));
         }
         // One that another Outpost has just started may not have been seen here yet.
-        let found = self.cluster.get::<Pod, Sighting>(Some(&place.namespace), &place.pod).await;
-        let found = found.map_err(Error::internal)?.filter(|pod| pod.server().as_ref() == Some(uid));
-        Ok(found.map_or(Status::Absent, |pod| failures::status(&pod)))
+        match self.cluster.get::<Pod, Sighting>(Some(&place.namespace), &place.pod).await {
+            Ok(found) => {
+                let found = found.filter(|pod| pod.server().as_ref() == Some(uid));
+                Ok(found.map_or(Status::Absent, |pod| failures::status(&pod)))
+            }
+            Err(error) => {
+                tracing::debug!(server.uid = %uid, cause = %error, "a server's pod cannot be looked at");
+                Ok(Status::Unknown)
+            }
+        }
     }
 
     /// A container that failed is begun again by its node, and would run although it counts for nothing.
@@ -272,7 +282,7 @@ impl Spawner for Kubernetes {
         let Some(pod) = self.view.pod(uid).filter(|pod| !pod.is_going() && !pod.is_over()) else { return Ok(()) };
         let Metadata { namespace, name, uid: id, .. } = &pod.metadata;
         let deleted = self.cluster.delete::<Pod>(Some(namespace), name, Some(id), Some(place.grace_period)).await;
-        deleted.map_err(Error::internal)
+        deleted.map(drop).map_err(Error::internal)
     }
 
     async fn stop(&self, uid: &Uid, handle: &Handle) -> Result<()> {
@@ -289,10 +299,13 @@ impl Spawner for Kubernetes {
     }
 
     async fn list(&self) -> Result<Vec<Found>> {
-        if let Some(trouble) = self.trouble() {
-            return Err(Error::internal(trouble));
+        if !self.view.sees(self.settings.load().stale_after) {
+            return Err(Error::internal(
+                self.trouble().unwrap_or_else(|| "the pods cannot be seen just now".to_owned()),
+            ));
         }
-        let pods = self.view.pods().into_iter();
+        // What cannot be seen just now is left out.
+        let pods = self.view.pods().into_iter().filter(|(_, pod)| self.is_fresh(&pod.metadata.namespace));
         pods.map(|(uid, pod)| Ok(Found { handle: self.handle(&seen_place(&uid, &pod))?, uid })).collect()
     }
 

@@ -3,6 +3,8 @@
 
 mod denial;
 mod layer;
+mod pace;
+mod patience;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,13 +27,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::denial::{ApiError, Fault, one_line};
-use self::layer::Layer;
 pub use self::layer::Limits;
+use self::layer::{Home, Layer, made};
+use self::pace::Pace;
+pub use self::patience::Patience;
+use self::patience::Waited;
 use crate::metrics::Metrics;
-
-/// The pauses between tries, where the API server names none.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How many objects a page of a list has at most.
 const PAGE: u32 = 500;
@@ -49,28 +50,33 @@ pub struct Source {
 }
 
 impl Source {
-    /// A client of this cluster. Nothing is asked of it yet.
+    /// What it says.
     ///
     /// # Errors
     /// A sentence: what is wrong with the file or the environment.
-    pub async fn client(&self) -> Result<Client, String> {
+    async fn config(&self) -> Result<kube::Config, String> {
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        let mut config = match (&self.kubeconfig, &self.context) {
+        match (&self.kubeconfig, &self.context) {
             (Some(path), _) => {
                 let mistake = |error| format!("kubeconfig: {}: {error}", path.display());
                 let file = Kubeconfig::read_from(path).map_err(mistake)?;
-                kube::Config::from_custom_kubeconfig(file, &options).await.map_err(mistake)?
+                kube::Config::from_custom_kubeconfig(file, &options).await.map_err(mistake)
             }
             (None, Some(_)) => {
-                kube::Config::from_kubeconfig(&options).await.map_err(|error| format!("context: {error}"))?
+                kube::Config::from_kubeconfig(&options).await.map_err(|error| format!("context: {error}"))
             }
             (None, None) => kube::Config::infer().await.map_err(|error| {
                 format!("kubeconfig: none is given, none is found, and this is no pod with a service account: {error}")
-            })?,
-        };
-        // What is worth trying again is decided here, with a deadline.
-        config.default_retry = false;
-        Client::try_from(config).map_err(|error| format!("the client of the cluster cannot be made: {error}"))
+            }),
+        }
+    }
+
+    /// With its current context by name, if it has one: another one may be current when it is read again.
+    async fn pinned(self) -> Self {
+        let file = self.kubeconfig.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from);
+        let context = self.context.clone().or_else(|| file.ok()?.current_context);
+        let pinned = Self { context, ..self.clone() };
+        if pinned.config().await.is_ok() { pinned } else { self }
     }
 }
 
@@ -79,6 +85,9 @@ impl Source {
 pub struct Cluster {
     client: Client,
     timeout: Duration,
+    /// Who is first; `None`: these requests do not wait.
+    pace: Option<Arc<Pace>>,
+    waited: Waited,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -93,8 +102,10 @@ impl Cluster {
     /// # Errors
     /// A sentence: what is wrong with the file or the environment.
     pub async fn connect(source: Source, limits: &Limits, metrics: Arc<Metrics>) -> Result<Self, String> {
-        let client = source.client().await?;
-        Ok(Self::build(client, Some(source), limits, metrics))
+        let source = source.pinned().await;
+        let config = source.config().await?;
+        let home = Home { source, address: config.cluster_url.clone() };
+        Ok(Self::build(made(config)?, Some(home), limits, metrics))
     }
 
     /// The cluster that a client talks to.
@@ -103,11 +114,26 @@ impl Cluster {
         Self::build(client, None, limits, metrics)
     }
 
-    fn build(client: Client, source: Option<Source>, limits: &Limits, metrics: Arc<Metrics>) -> Self {
+    fn build(client: Client, home: Option<Home>, limits: &Limits, metrics: Arc<Metrics>) -> Self {
         let namespace = client.default_namespace().to_owned();
-        let layer = Arc::new(Layer::new(client, source, limits, metrics));
+        let layer = Arc::new(Layer::new(client, home, limits, metrics));
         let service = tower::service_fn(move |request| layer.clone().send(request));
-        Self { client: Client::new(service, namespace), timeout: limits.timeout }
+        let pace = Some(Arc::new(Pace::new(limits)));
+        Self { client: Client::new(service, namespace), timeout: limits.timeout, pace, waited: Waited::default() }
+    }
+
+    /// For watches: their requests are few, and what is to be seen must not wait for what is to be done.
+    #[must_use]
+    pub fn unpaced(&self) -> Self {
+        Self { pace: None, ..self.clone() }
+    }
+
+    /// For the requests of one who has time for `period`, which passes not while they wait for their turns.
+    #[must_use]
+    pub fn patient(&self, period: Duration, dropped: CancellationToken) -> (Self, Patience) {
+        let waited = Waited::default();
+        let patience = Patience::new(Instant::now() + period, waited.clone(), dropped);
+        (Self { waited, ..self.clone() }, patience)
     }
 
     /// The namespace that the credentials belong to.
@@ -241,7 +267,7 @@ impl Cluster {
         self.read::<serde_json::Value>(&target, target.request().delete(name, &params)).await.map(drop)
     }
 
-    /// Deletes an object; one that is not there, or that is another one than `id` says, is deleted already.
+    /// Deletes an object; `false`: it is not there, or is another one than `id` says, so that it is deleted already.
     ///
     /// # Errors
     /// The API's answer, or that there was none.
@@ -251,7 +277,7 @@ impl Cluster {
         name: &str,
         id: Option<&str>,
         grace: Option<u32>,
-    ) -> Result<(), ApiError>
+    ) -> Result<bool, ApiError>
     where
         K: Resource<DynamicType = ()>,
     {
@@ -264,13 +290,13 @@ impl Cluster {
         name: &str,
         id: Option<&str>,
         grace: Option<u32>,
-    ) -> Result<(), ApiError> {
+    ) -> Result<bool, ApiError> {
         let preconditions = id.map(|id| Preconditions { uid: Some(id.to_owned()), resource_version: None });
         let params = DeleteParams { grace_period_seconds: grace, preconditions, ..DeleteParams::background() };
         match self.read::<serde_json::Value>(target, target.request().delete(name, &params)).await {
-            Err(error) if error.is_absence_of(name) || id.is_some() && error.code() == Some(409) => Ok(()),
+            Err(error) if error.is_absence_of(name) || id.is_some() && error.code() == Some(409) => Ok(false),
             Err(error) => Err(error),
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(true),
         }
     }
 
@@ -310,7 +336,7 @@ impl Cluster {
         name: &str,
         id: Option<&str>,
     ) -> Result<(), ApiError> {
-        self.delete_at(&Target::dynamic("delete", resource, Some(namespace)), name, id, None).await
+        self.delete_at(&Target::dynamic("delete", resource, Some(namespace)), name, id, None).await.map(drop)
     }
 
     /// The last lines of a container's log.
@@ -339,6 +365,11 @@ impl Cluster {
         request: Result<Made, kube::core::request::Error>,
     ) -> Result<String, ApiError> {
         let request = request.map_err(|error| target.unsound(&error))?;
+        if let Some(pace) = &self.pace {
+            let begun = Instant::now();
+            pace.turn(target.verb == "delete").await;
+            self.waited.add(begun.elapsed());
+        }
         let response = self.client.send(request.map(Into::into)).await.map_err(|error| target.silent(&error))?;
         let status = response.status();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -407,67 +438,6 @@ impl Target {
             kube::Error::Api(status) => self.error(Fault::Denied(status)),
             kube::Error::SerdeError(error) => self.unsound(&error),
             error => self.silent(&error),
-        }
-    }
-}
-
-/// How long requests are tried again: a busy or failing API server is asked again after a pause.
-#[derive(Clone, Debug)]
-pub struct Patience {
-    deadline: Instant,
-    dropped: CancellationToken,
-}
-
-impl Patience {
-    /// Patience until the deadline, or until nobody wants the answer any more.
-    #[must_use]
-    pub const fn new(deadline: Instant, dropped: CancellationToken) -> Self {
-        Self { deadline, dropped }
-    }
-
-    /// Patience until the deadline.
-    #[must_use]
-    pub fn until(deadline: Instant) -> Self {
-        Self::new(deadline, CancellationToken::new())
-    }
-
-    /// Whether nobody wants the answer any more.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.dropped.is_cancelled()
-    }
-
-    /// Waits; `false`: for that, there is no time.
-    pub async fn pause(&self, pause: Duration) -> bool {
-        if Instant::now() + pause >= self.deadline {
-            return false;
-        }
-        tokio::select! {
-            () = self.dropped.cancelled() => false,
-            () = tokio::time::sleep(pause) => true,
-        }
-    }
-
-    /// Makes a request until it is answered for good. One that is under way is always waited for.
-    ///
-    /// # Errors
-    /// The last error.
-    pub async fn until_answered<T, F>(&self, mut request: impl FnMut() -> F) -> Result<T, ApiError>
-    where
-        F: Future<Output = Result<T, ApiError>>,
-    {
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let error = match request().await {
-                Err(error) if error.may_pass() => error,
-                result => return result,
-            };
-            let wait = error.retry_after().unwrap_or_else(|| pause.mul_f64(0.5 + rand::random::<f64>() / 2.0));
-            if !self.pause(wait).await {
-                return Err(error);
-            }
-            tracing::debug!(%error, "the cluster is asked again");
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 }

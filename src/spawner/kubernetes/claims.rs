@@ -181,25 +181,30 @@ pub async fn retire(
         fate(time(claim, LAST_USED), in_use, blind, retention, now)
     };
     let decided: Vec<_> = claims.iter().map(|claim| (claim, decide(claim))).collect();
+    let mut all_noted = true;
     for (claim, fate) in &decided {
-        match fate {
+        let done = match fate {
             Fate::Keep => continue,
-            Fate::Note => ignore_changed(note(cluster, claim, LAST_USED, now).await)?,
+            Fate::Note => ignore_changed(note(cluster, claim, LAST_USED, now).await).inspect_err(|_| all_noted = false),
             Fate::Delete => {
                 tracing::info!(
                     claim = claim.name_any(), namespace = claim.namespace(), hub.user = ?claim.annotations().get(USERNAME),
                     last_used = claim.annotations().get(LAST_USED),
                     "deleting a volume claim that nobody used for the time of storage_retention"
                 );
-                ignore_changed(cluster.delete_unchanged(*claim).await)?;
+                ignore_changed(cluster.delete_unchanged(*claim).await)
             }
+        };
+        // One claim must not keep the others from their due.
+        if let Err(error) = done {
+            tracing::warn!(claim = claim.name_any(), cause = %error, "a volume claim cannot be changed");
         }
         tokio::time::sleep(LEISURE).await;
     }
     // On a claim that stays; only when all uses are noted is it true.
     match decided.iter().find(|(_, fate)| *fate != Fate::Delete) {
-        Some((claim, _)) => ignore_changed(note(cluster, claim, LOOKED_AT, now).await),
-        None => Ok(()),
+        Some((claim, _)) if all_noted => ignore_changed(note(cluster, claim, LOOKED_AT, now).await),
+        _ => Ok(()),
     }
 }
 

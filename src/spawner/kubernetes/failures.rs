@@ -83,8 +83,13 @@ pub fn said_by_cluster(what: &str, said: &str, advice: &str) -> String {
 /// What is known of a server from its pod.
 #[must_use]
 pub fn status(pod: &Sighting) -> Status {
-    let notebook = notebook(pod);
-    if let Some(end) = notebook.and_then(end_of) {
+    let end = notebook(pod).and_then(end_of);
+    // How the container ended is of no interest where the cluster ended the pod.
+    if was_put_out(pod) {
+        let code = end.map(|end| end.exit_code);
+        return Status::Exited(Exit { code, reason: over(pod), early: false });
+    }
+    if let Some(end) = end {
         let (code, reason) = (Some(end.exit_code), ended("Your server", end));
         return Status::Exited(Exit { code, reason, early: false });
     }
@@ -94,6 +99,11 @@ pub fn status(pod: &Sighting) -> Status {
         "Unknown" => Status::Unknown,
         _ => Status::Starting,
     }
+}
+
+/// Whether the cluster ended it, and says why: its node was out of memory, or is shut down.
+fn was_put_out(pod: &Sighting) -> bool {
+    pod.status.phase == "Failed" && pod.status.reason.as_ref().is_some_and(|reason| !reason.is_empty())
 }
 
 fn notebook(pod: &Sighting) -> Option<&ContainerStatus> {
@@ -159,16 +169,21 @@ pub fn problem(pod: &Sighting, events: &[Arc<Line>], autoscaler: bool) -> Option
         let sentence = "Your server was removed from the cluster while it started.".to_owned();
         return Some(Problem { class: Class::Over, sentence, container: None });
     }
+    if was_put_out(pod) {
+        return of_pod(pod);
+    }
+    // Those of an earlier pod of its name do not count.
+    let events: Vec<_> = events.iter().filter(|line| line.object.uid == pod.metadata.uid).collect();
     let inits = pod.status.init_container_statuses.iter().map(|container| (container, true));
     let containers = pod.status.container_statuses.iter().map(|container| (container, false));
-    let found = inits.chain(containers).find_map(|(container, init)| of_container(container, init, events));
+    let found = inits.chain(containers).find_map(|(container, init)| of_container(container, init, &events));
     found
         .or_else(|| of_pod(pod))
         .or_else(|| unschedulable(pod).filter(|problem| !autoscaler || problem.class != Class::Unschedulable))
-        .or_else(|| volume(pod, events))
+        .or_else(|| volume(pod, &events))
 }
 
-fn of_container(container: &ContainerStatus, init: bool, events: &[Arc<Line>]) -> Option<Problem> {
+fn of_container(container: &ContainerStatus, init: bool, events: &[&Arc<Line>]) -> Option<Problem> {
     let found = |class, sentence| Some(Problem { class, sentence, container: Some(container.name.clone()) });
     let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
     let said = waiting.and_then(|waiting| waiting.message.as_deref()).map(one_line).unwrap_or_default();
@@ -259,16 +274,18 @@ fn unschedulable(pod: &Sighting) -> Option<Problem> {
     Some(Problem { class, sentence, container: None })
 }
 
-fn volume(pod: &Sighting, events: &[Arc<Line>]) -> Option<Problem> {
+fn volume(pod: &Sighting, events: &[&Arc<Line>]) -> Option<Problem> {
     let runs = |container: &ContainerStatus| container.state.as_ref().is_some_and(|state| state.running.is_some());
     if pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses).any(runs) {
         return None;
     }
-    let failed = |line: &&Arc<Line>| {
-        line.object.uid == pod.metadata.uid
-            && matches!(&*line.reason, "FailedMount" | "FailedAttachVolume" | "FailedMapVolume")
+    // What comes after the volumes tells that they came after all.
+    let failed = |line: &Line| match &*line.reason {
+        "FailedMount" | "FailedAttachVolume" | "FailedMapVolume" => Some(true),
+        "SuccessfulAttachVolume" | "Pulling" | "Pulled" | "Created" | "Started" => Some(false),
+        _ => None,
     };
-    let line = events.iter().rev().find(failed)?;
+    let (line, _) = events.iter().rev().find_map(|line| Some((line, failed(line)?))).filter(|(_, failed)| *failed)?;
     let sentence = said_by_cluster("A volume of your server cannot be used", &one_line(&line.message), TELL);
     Some(Problem { class: Class::Volume, sentence, container: None })
 }

@@ -5,20 +5,19 @@ mod teller;
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::api::ListParams;
+use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::creation::Creation;
 use self::teller::Teller;
-use super::api::{Patience, one_line};
+use super::api::one_line;
 use super::events::{Line, is_pulling};
 use super::failures::{self, Problem};
 use super::plan::{self, Place};
 use super::settings::Settings;
 use super::view::{Following, Seen, Sighting};
-use super::{Kubernetes, place_of};
+use super::{Kubernetes, place_of, watch};
 use crate::error::{Error, Result};
 use crate::model::{Handle, Launch};
 use crate::spawner::{Progress, Started};
@@ -44,33 +43,26 @@ impl Kubernetes {
         let dropped = CancellationToken::new();
         let _guard = dropped.clone().drop_guard();
         let begun = Instant::now();
+        let (cluster, patience) = self.cluster.patient(start_timeout, dropped);
         let creation = Creation {
-            cluster: self.cluster.clone(),
+            cluster,
             settings: settings.clone(),
             capacity: self.capacity.clone(),
             turns: self.turns.clone(),
             uid: launch.uid.clone(),
             place: place.clone(),
             plan,
-            patience: Patience::new(begun + start_timeout, dropped),
+            patience,
             progress: progress.clone(),
         };
         let created = self.context.tracker.spawn(creation.run()).await.map_err(Error::internal)??;
         if created.found {
-            self.recall_events(&place, &created.pod).await;
+            watch::recall(&self.cluster, &self.view, &place.namespace, &place.pod).await;
         }
-        let budget = Budget::new(start_timeout.saturating_sub(begun.elapsed()), start_timeout);
+        // What it took to ask is not the server's fault.
+        let budget = Budget::new(start_timeout);
         let waiting = Waiting { backend: self, settings: &settings, place: &place, id: created.pod, following };
         waiting.until_ready(Teller::new(progress, telling, begun), budget).await
-    }
-
-    /// Notes what happened to a pod before anybody followed it. A start can go on without.
-    async fn recall_events(&self, place: &Place, id: &str) {
-        let of_pod = ListParams::default().fields(&format!("involvedObject.uid={id}"));
-        match self.cluster.list::<Event, Line>(Some(&place.namespace), &of_pod).await {
-            Ok(page) => page.items.into_iter().for_each(|line| self.view.event(line)),
-            Err(error) => tracing::warn!(cause = %error, "the events of a pod are not known"),
-        }
     }
 }
 
@@ -94,12 +86,17 @@ impl Waiting<'_> {
             teller.tell(pod, &seen.events, &self.id);
             match pod {
                 Some(pod) if pod.is_ready() => return self.started(pod),
-                // It was there.
-                None if known => return Err(removed()),
+                // It was there. A list that was begun before it was does not know it.
+                None if known => {
+                    known = false;
+                    self.look(known).await?;
+                    continue;
+                }
                 _ => known = pod.is_some(),
             }
             let now = Instant::now();
-            budget.note(now, is_pulling(self.events(&seen)));
+            // An event may be lost, or old: the pod knows whether its containers are there.
+            budget.note(now, pod.is_some_and(Sighting::is_being_made) && is_pulling(self.events(&seen)));
             let problem = pod.and_then(|pod| failures::problem(pod, &seen.events, self.settings.autoscaler));
             failing = problem.map(|problem| match failing {
                 Some((before, since)) if before.class == problem.class => (problem, since),
@@ -210,8 +207,8 @@ struct Budget {
 }
 
 impl Budget {
-    fn new(left: Duration, whole: Duration) -> Self {
-        Self { whole, left, since: Instant::now(), pulling: false, pulled: Duration::ZERO }
+    fn new(whole: Duration) -> Self {
+        Self { whole, left: whole, since: Instant::now(), pulling: false, pulled: Duration::ZERO }
     }
 
     fn note(&mut self, now: Instant, pulling: bool) {
@@ -245,7 +242,7 @@ mod tests {
     #[test]
     fn pulling_takes_no_time() {
         let second = Duration::from_secs(1);
-        let mut budget = Budget::new(10 * second, 10 * second);
+        let mut budget = Budget::new(10 * second);
         let begun = budget.since;
         budget.note(begun + 4 * second, true);
         assert_eq!(budget.end(), None);

@@ -18,8 +18,12 @@ use super::{names, objects};
 use crate::error::{Error, Result};
 use crate::model::{Handle, Uid};
 
+/// What a node may take to tell that a pod has ended within its grace.
+const AFTER_GRACE: Duration = Duration::from_secs(5);
 /// How long a pod may take to go when it was removed by force.
 const LAST_WAIT: Duration = Duration::from_secs(15);
+/// How long it is tried to apply what is to be there after the end.
+const AFTERWARDS: Duration = Duration::from_secs(30);
 /// How often a pod is asked for where the view does not show it.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -30,13 +34,15 @@ impl Kubernetes {
         let ids = self.turns.ids(uid);
         let settings = self.settings.load_full();
         self.watch(&place.namespace);
+        // A pod must have its grace before it is removed by force.
+        let grace = Duration::from_secs(place.grace_period.into()) + AFTER_GRACE;
         let stop = Stop {
             backend: self,
             uid,
             place: &place,
             labels: names::backend_labels(&self.identity()?),
-            following: self.view.follow(uid, &place.namespace, &place.pod),
-            deadline: Instant::now() + settings.stop_timeout,
+            following: self.view.observe(uid),
+            deadline: Instant::now() + settings.stop_timeout.max(grace),
         };
         let (pod, secret, service, extra) = tokio::join!(
             stop.pod(ids.pod),
@@ -94,7 +100,7 @@ impl Stop<'_> {
         };
         let Some(id) = id else { return Ok(()) };
         let namespace = Some(&*self.place.namespace);
-        self.request(|| self.backend.cluster.delete::<K>(namespace, name, Some(&id), None)).await
+        self.request(|| self.backend.cluster.delete::<K>(namespace, name, Some(&id), None)).await.map(drop)
     }
 
     async fn pod(&self, id: Option<String>) -> Result<(), ApiError> {
@@ -108,8 +114,12 @@ impl Stop<'_> {
             },
         };
         let shown = seen.as_ref() == Some(&id);
-        self.delete(&id, self.place.grace_period).await?;
-        if !self.is_gone(&id, shown, self.deadline).await? {
+        if !self.delete(&id, self.place.grace_period).await? {
+            self.backend.view.bury(self.uid, &self.place.namespace, &id);
+            return Ok(());
+        }
+        // Force is for what is there, not for what the view still shows.
+        if !self.is_gone(&id, shown, self.deadline).await? && !self.has_gone(&id).await? {
             tracing::warn!(server.uid = %self.uid, "a pod did not end in time; it is removed by force");
             self.delete(&id, 0).await?;
             if !self.is_gone(&id, shown, Instant::now() + LAST_WAIT).await? {
@@ -119,7 +129,7 @@ impl Stop<'_> {
         Ok(())
     }
 
-    async fn delete(&self, id: &str, grace: u32) -> Result<(), ApiError> {
+    async fn delete(&self, id: &str, grace: u32) -> Result<bool, ApiError> {
         let Place { namespace, pod, .. } = self.place;
         let patience = Patience::until(self.deadline.max(Instant::now() + LAST_WAIT));
         patience
@@ -141,13 +151,8 @@ impl Stop<'_> {
                 return Ok(true);
             }
             shown |= shows;
-            if !(shown && fresh) {
-                let Place { namespace, pod, .. } = self.place;
-                let found = self.request(|| self.backend.cluster.get::<Pod, Sighting>(Some(namespace), pod)).await?;
-                if found.is_none_or(|pod| pod.metadata.uid != id) {
-                    self.backend.view.bury(self.uid, namespace, id);
-                    return Ok(true);
-                }
+            if !(shown && fresh) && self.has_gone(id).await? {
+                return Ok(true);
             }
             let look = (Instant::now() + LOOK).min(deadline);
             tokio::select! {
@@ -159,6 +164,17 @@ impl Stop<'_> {
                 }
             }
         }
+    }
+
+    /// Asks whether a pod is not there any more.
+    async fn has_gone(&self, id: &str) -> Result<bool, ApiError> {
+        let Place { namespace, pod, .. } = self.place;
+        let found = self.request(|| self.backend.cluster.get::<Pod, Sighting>(Some(namespace), pod)).await?;
+        let gone = found.is_none_or(|pod| pod.metadata.uid != id);
+        if gone {
+            self.backend.view.bury(self.uid, namespace, id);
+        }
+        Ok(gone)
     }
 
     /// Removes the objects that were made before the pod.
@@ -176,11 +192,12 @@ impl Stop<'_> {
 
     /// Applies what is to be there after the end. The server is gone: what cannot be applied is only logged.
     async fn afterwards(&self) {
+        let patience = Patience::until(Instant::now() + AFTERWARDS);
         for object in &self.place.post_stop {
             let applied = match DynamicObject::deserialize(object) {
                 Ok(object) => {
                     let resource = objects::reference(&object).resource();
-                    let applied = self.request(|| self.backend.cluster.apply(&object, &resource)).await;
+                    let applied = patience.until_answered(|| self.backend.cluster.apply(&object, &resource)).await;
                     applied.map_err(|error| error.to_string())
                 }
                 Err(error) => Err(error.to_string()),

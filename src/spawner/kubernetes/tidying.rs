@@ -1,7 +1,8 @@
-//! What the backend does by itself now and then: pods whose server has ended are removed, and claims that nobody uses.
+//! What the backend does by itself now and then: pods whose server has ended are removed, and claims that nobody uses;
+//! and what it knows and watches for nobody any more ends.
 
 use std::collections::HashSet;
-use std::sync::Weak;
+use std::sync::{PoisonError, Weak};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -29,7 +30,26 @@ impl Kubernetes {
     pub async fn tidy(&self, ended: &HashSet<Uid>) -> HashSet<Uid> {
         let ended = self.remove_ended_pods(ended).await;
         self.retire_claims().await;
+        // Another Outpost may have stopped a server that this one started.
+        self.turns.keep(|uid| self.view.pod(uid).is_some());
+        self.end_watches();
         ended
+    }
+
+    /// Ends the watches of what is neither configured nor has servers any more.
+    fn end_watches(&self) {
+        let namespaces = self.settings.load().all_namespaces();
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).retain(|scope, end| {
+            let needed = match &namespaces {
+                Some(names) => names.contains(scope) || !scope.is_empty() && self.view.is_used(scope),
+                None => scope.is_empty(),
+            };
+            if !needed {
+                end.cancel();
+                self.view.abandon(scope);
+            }
+            needed
+        });
     }
 
     /// Removes the pods that had ended at the last pass already; gives those that have ended now. Their secrets and services
@@ -44,7 +64,7 @@ impl Kubernetes {
             if before.contains(&uid) {
                 let (namespace, name, id) = (&pod.metadata.namespace, &pod.metadata.name, &pod.metadata.uid);
                 match self.cluster.delete::<Pod>(Some(namespace), name, Some(id), None).await {
-                    Ok(()) => tracing::info!(server.uid = %uid, "the pod of a server that ended was removed"),
+                    Ok(_) => tracing::info!(server.uid = %uid, "the pod of a server that ended was removed"),
                     Err(error) => {
                         tracing::warn!(server.uid = %uid, cause = %error, "the pod of a server that ended stays")
                     }

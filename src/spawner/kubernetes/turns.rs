@@ -61,6 +61,11 @@ impl Turns {
         note(lock(&self.ids).entry(uid.clone()).or_default());
     }
 
+    /// Forgets the objects of all servers but these. Those that are not known are looked for.
+    pub fn keep(&self, is_kept: impl Fn(&Uid) -> bool) {
+        lock(&self.ids).retain(|uid, _| is_kept(uid));
+    }
+
     /// Nothing is left of a server.
     pub fn forget(&self, uid: &Uid) {
         lock(&self.ids).remove(uid);

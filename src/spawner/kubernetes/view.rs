@@ -108,6 +108,16 @@ impl Sighting {
         matches!(&*self.status.phase, "Succeeded" | "Failed")
     }
 
+    /// Whether a container of it is about to be made. Before that, its image is pulled.
+    #[must_use]
+    pub fn is_being_made(&self) -> bool {
+        let mut statuses = self.status.init_container_statuses.iter().chain(&self.status.container_statuses);
+        statuses.any(|container| {
+            let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref()?.reason.as_deref());
+            matches!(waiting, Some("ContainerCreating" | "PodInitializing"))
+        })
+    }
+
     /// Whether it has an address and all of its containers are ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -145,11 +155,18 @@ pub struct View(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     servers: HashMap<Uid, watch::Sender<Seen>>,
-    /// The servers that somebody follows, by namespace and name of their pods.
-    followed: HashMap<(String, String), Uid>,
+    /// The servers whose events somebody follows, and how many do, by namespace and name of their pods.
+    followed: HashMap<(String, String), (Uid, usize)>,
     scopes: HashMap<String, Sight>,
-    /// Pods that are known to be gone, though the watch has not said so yet, and their namespaces.
-    buried: HashMap<String, String>,
+    /// Pods that are known to be gone, though the watch has not said so yet.
+    buried: HashMap<String, Burial>,
+}
+
+/// Where a pod was, and since when it is known not to be there any more.
+#[derive(Debug)]
+struct Burial {
+    namespace: String,
+    at: Instant,
 }
 
 impl View {
@@ -179,16 +196,19 @@ impl View {
         inner.forget(&uid, |known| known.metadata.uid == pod.metadata.uid)
     }
 
-    /// Notes that these pods, and no others, are in a scope. Gives the servers whose pods are not there any more.
-    pub fn replace(&self, scope: &str, pods: Vec<Sighting>) -> Vec<Uid> {
+    /// Notes that these pods, and no others, are in a scope, as somebody was told who asked at `begun`. Gives the servers
+    /// whose pods are not there any more.
+    pub fn replace(&self, scope: &str, begun: Instant, pods: Vec<Sighting>) -> Vec<Uid> {
         let listed: HashSet<Uid> = pods.iter().filter_map(Sighting::server).collect();
         let listed_ids: HashSet<String> = pods.iter().map(|pod| pod.metadata.uid.clone()).collect();
+        let is_within = |namespace: &str| scope.is_empty() || namespace == scope;
+        // Only a list that is older than the burial may show what is not there.
+        let stays = |id: &String, burial: &Burial| burial.at >= begun && listed_ids.contains(id);
+        self.lock().buried.retain(|id, burial| !is_within(&burial.namespace) || stays(id, burial));
         for pod in pods {
             self.apply(pod);
         }
         let mut inner = self.lock();
-        let is_within = |namespace: &str| scope.is_empty() || namespace == scope;
-        inner.buried.retain(|id, namespace| !is_within(namespace) || listed_ids.contains(id));
         let known: Vec<Uid> = inner.servers.keys().filter(|uid| !listed.contains(uid)).cloned().collect();
         known.into_iter().filter(|uid| inner.forget(uid, |pod| is_within(&pod.metadata.namespace))).collect()
     }
@@ -197,17 +217,19 @@ impl View {
     pub fn bury(&self, uid: &Uid, namespace: &str, id: &str) {
         let mut inner = self.lock();
         inner.forget(uid, |known| known.metadata.uid == id);
-        inner.buried.insert(id.to_owned(), namespace.to_owned());
+        inner.buried.insert(id.to_owned(), Burial { namespace: namespace.to_owned(), at: Instant::now() });
     }
 
     /// Notes an event, if it is about a pod that somebody follows.
     pub fn event(&self, line: Line) {
         let inner = self.lock();
         let about = (line.object.namespace.clone(), line.object.name.clone());
-        let Some(sender) = inner.followed.get(&about).and_then(|uid| inner.servers.get(uid)) else { return };
+        let Some(sender) = inner.followed.get(&about).and_then(|(uid, _)| inner.servers.get(uid)) else { return };
         sender.send_if_modified(|seen| {
             let known = seen.events.iter().any(|known| known.is_same(&line));
-            if known || seen.events.len() >= MOST_EVENTS {
+            // Where it is not known that an image was pulled, it is waited for.
+            let most = if line.reason == "Pulled" { 2 * MOST_EVENTS } else { MOST_EVENTS };
+            if known || seen.events.len() >= most {
                 return false;
             }
             seen.events.push(Arc::new(line));
@@ -237,6 +259,12 @@ impl View {
         [namespace, ""].iter().any(|scope| inner.scopes.get(*scope).is_some_and(|sight| sight.is_fresh(stale_after)))
     }
 
+    /// Whether anything is known that is not older than `stale_after`.
+    #[must_use]
+    pub fn sees(&self, stale_after: Duration) -> bool {
+        self.lock().scopes.values().any(|sight| sight.is_fresh(stale_after))
+    }
+
     /// The scopes that cannot be seen, each with the reason.
     #[must_use]
     pub fn blind(&self, stale_after: Duration) -> Vec<(String, Option<String>)> {
@@ -263,11 +291,55 @@ impl View {
     /// Follows what happens to a server and, from now on, its pod's events.
     #[must_use]
     pub fn follow(self: &Arc<Self>, uid: &Uid, namespace: &str, pod: &str) -> Following {
-        let mut inner = self.lock();
         let key = (namespace.to_owned(), pod.to_owned());
-        inner.followed.insert(key.clone(), uid.clone());
+        let mut inner = self.lock();
+        let followed = inner.followed.entry(key.clone()).or_insert_with(|| (uid.clone(), 0));
+        if followed.0 != *uid {
+            *followed = (uid.clone(), 0);
+        }
+        followed.1 += 1;
+        self.following(&mut inner, uid, Some(key))
+    }
+
+    /// Follows what happens to a server, but for its pod's events.
+    #[must_use]
+    pub fn observe(self: &Arc<Self>, uid: &Uid) -> Following {
+        self.following(&mut self.lock(), uid, None)
+    }
+
+    fn following(self: &Arc<Self>, inner: &mut Inner, uid: &Uid, key: Option<(String, String)>) -> Following {
         let seen = inner.servers.entry(uid.clone()).or_default().subscribe();
         Following { view: self.clone(), uid: uid.clone(), key, seen }
+    }
+
+    /// The namespaces and names of the pods whose events somebody follows in a scope.
+    #[must_use]
+    pub fn followed(&self, scope: &str) -> Vec<(String, String)> {
+        let inner = self.lock();
+        inner.followed.keys().filter(|(namespace, _)| scope.is_empty() || namespace == scope).cloned().collect()
+    }
+
+    /// Whether there is a server in a namespace, or is to be.
+    #[must_use]
+    pub fn is_used(&self, namespace: &str) -> bool {
+        let inner = self.lock();
+        let has_pod = |seen: &watch::Sender<Seen>| {
+            seen.borrow().pod.as_ref().is_some_and(|pod| pod.metadata.namespace == namespace)
+        };
+        inner.followed.keys().any(|(of, _)| of == namespace) || inner.servers.values().any(has_pod)
+    }
+
+    /// Notes that a scope is not watched any more, so that nothing is known of what no other scope shows.
+    pub fn abandon(&self, scope: &str) {
+        let mut inner = self.lock();
+        inner.scopes.remove(scope);
+        let watched: HashSet<String> = inner.scopes.keys().cloned().collect();
+        let is_lost = |namespace: &str| !watched.contains("") && !watched.contains(namespace);
+        inner.buried.retain(|_, burial| !is_lost(&burial.namespace));
+        let known: Vec<Uid> = inner.servers.keys().cloned().collect();
+        for uid in known {
+            inner.forget(&uid, |pod| is_lost(&pod.metadata.namespace));
+        }
     }
 }
 
@@ -295,12 +367,13 @@ impl Sight {
     }
 }
 
-/// Somebody who follows a server. Its events are kept as long as this lives.
+/// Somebody who follows a server. Its events are kept as long as somebody follows them.
 #[derive(Debug)]
 pub struct Following {
     view: Arc<View>,
     uid: Uid,
-    key: (String, String),
+    /// Of the events.
+    key: Option<(String, String)>,
     /// What is known of the server.
     pub seen: watch::Receiver<Seen>,
 }
@@ -308,20 +381,31 @@ pub struct Following {
 impl Drop for Following {
     fn drop(&mut self) {
         let mut inner = self.view.lock();
+        let inner = &mut *inner;
         let Some(sender) = inner.servers.get(&self.uid) else { return };
+        if let Some(key) = &self.key {
+            let others = match inner.followed.get_mut(key).filter(|(uid, _)| *uid == self.uid) {
+                Some((_, count)) => {
+                    *count -= 1;
+                    let others = *count;
+                    if others == 0 {
+                        inner.followed.remove(key);
+                    }
+                    others
+                }
+                // A new server of its name is followed instead.
+                None => 0,
+            };
+            if others == 0 {
+                sender.send_if_modified(|seen| {
+                    seen.events = Vec::new();
+                    false
+                });
+            }
+        }
         // The last one's own receiver is counted, too.
-        if sender.receiver_count() > 1 {
-            return;
-        }
-        sender.send_if_modified(|seen| {
-            seen.events = Vec::new();
-            false
-        });
-        if sender.borrow().pod.is_none() {
+        if sender.receiver_count() <= 1 && sender.borrow().pod.is_none() {
             inner.servers.remove(&self.uid);
-        }
-        if inner.followed.get(&self.key) == Some(&self.uid) {
-            inner.followed.remove(&self.key);
         }
     }
 }

@@ -1,8 +1,13 @@
 //! The watches that keep the view up to date. Each goes on for ever: what goes wrong is told, and tried again.
+//!
+//! The watcher of the `kube` crate is not used: it keeps whole objects or their metadata, does not tell whether a silent
+//! watch is still alive, and lists all events of the past before it follows new ones. Here a pod is trimmed while it is
+//! read, a watch may be silent for a bounded time only, and of events nothing is read that happened before.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::Resource;
@@ -10,9 +15,10 @@ use kube::api::{ListParams, WatchEvent, WatchParams};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::api::{ApiError, Cluster};
+use super::api::{ApiError, Cluster, Fault};
 use super::events::Line;
 use super::failures;
+use super::settings::Settings;
 use super::view::{Sighting, View};
 use crate::clock::Clock;
 use crate::metrics::{Metrics, NamespaceLabels};
@@ -36,7 +42,8 @@ trait Watched: Send {
     const ALL: bool;
 
     fn version(object: &Self::Object) -> &str;
-    fn listed(&self, objects: Vec<Self::Object>);
+    /// Who asked at `begun` was told of these objects.
+    fn listed(&self, begun: Instant, objects: Vec<Self::Object>) -> impl Future<Output = ()> + Send;
     fn applied(&self, object: Self::Object);
     fn deleted(&self, object: Self::Object);
     /// Nothing was missed until now.
@@ -55,8 +62,8 @@ pub struct Watch {
     pub scope: String,
     /// The labels of this backend's pods.
     pub selector: String,
-    /// How long a watch may be silent.
-    pub period: Duration,
+    /// As they are at the time.
+    pub settings: Arc<ArcSwap<Settings>>,
     /// The backend's name.
     pub spawner: String,
     /// Who hears of servers that ended.
@@ -66,6 +73,11 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// How long a watch may be silent: one that is for longer is no sign of life.
+    fn period(&self) -> Duration {
+        (self.settings.load().stale_after / 3).clamp(Duration::from_secs(1), Duration::from_secs(240))
+    }
+
     /// Follows the pods, for ever.
     pub async fn pods(self) {
         self.go_on(&Pods { watch: &self }, Some(&self.selector), None).await;
@@ -94,13 +106,14 @@ impl Watch {
                     );
                     told = cause;
                 }
-                // Too old, or of another life of the cluster.
-                if !error.may_pass() {
+                // Pods are listed anew, which is sure. Events would be lost, unless their version is too old, or of another
+                // life of the cluster.
+                if W::ALL || !error.may_pass() || matches!(error.fault, Fault::Unsound(_)) {
                     version = None;
                 }
             }
             // A watch that was open for a while did its work; one that ends at once must not be begun in a loop.
-            if begun.elapsed() >= self.period.min(Duration::from_secs(1)) {
+            if begun.elapsed() >= Duration::from_secs(1) {
                 pause = FIRST_PAUSE;
                 if result.is_ok() {
                     continue;
@@ -120,7 +133,7 @@ impl Watch {
         fields: Option<&str>,
     ) -> Result<(), ApiError> {
         let scope = (!self.scope.is_empty()).then_some(&*self.scope);
-        let (mut version, listed) = match from.take() {
+        let (mut version, listed) = match from.clone() {
             Some((version, listed)) if !W::ALL || listed.elapsed() < RELIST => (version, listed),
             _ => {
                 let mut params = ListParams { limit: Some(if W::ALL { PAGE } else { 1 }), ..ListParams::default() };
@@ -136,13 +149,13 @@ impl Watch {
                         break page.metadata.resource_version.unwrap_or_default();
                     }
                 };
-                watched.listed(objects);
+                watched.listed(begun, objects).await;
                 watched.alive();
                 (version, begun)
             }
         };
         *from = Some((version.clone(), listed));
-        let period = u32::try_from(self.period.as_secs()).unwrap_or(u32::MAX).max(1);
+        let period = u32::try_from(self.period().as_secs()).unwrap_or(u32::MAX);
         let params = WatchParams {
             label_selector: labels.map(str::to_owned),
             field_selector: fields.map(str::to_owned),
@@ -150,18 +163,13 @@ impl Watch {
             bookmarks: true,
             ..WatchParams::default()
         };
-        let stream = self.cluster.watch::<W::Kind, W::Object>(scope, &params, &version).await;
-        let stream = stream.inspect_err(|error| {
-            if !error.may_pass() {
-                *from = None
-            }
-        })?;
+        let stream = self.cluster.watch::<W::Kind, W::Object>(scope, &params, &version).await?;
         tokio::pin!(stream);
         watched.alive();
         // The server ends the watch after the period; one that does not lost its connection without a word.
         let silence = Duration::from_secs(u64::from(period) + 5);
         while let Ok(Some(event)) = tokio::time::timeout(silence, stream.next()).await {
-            match event.inspect_err(|_| *from = None)? {
+            match event? {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                     W::version(&object).clone_into(&mut version);
                     watched.applied(object);
@@ -193,9 +201,9 @@ impl Watched for Pods<'_> {
         &pod.metadata.resource_version
     }
 
-    fn listed(&self, pods: Vec<Sighting>) {
+    async fn listed(&self, begun: Instant, pods: Vec<Sighting>) {
         let ended: Vec<_> = pods.iter().filter(|pod| has_ended(pod)).filter_map(Sighting::server).collect();
-        for uid in self.watch.view.replace(&self.watch.scope, pods).into_iter().chain(ended) {
+        for uid in self.watch.view.replace(&self.watch.scope, begun, pods).into_iter().chain(ended) {
             self.watch.changes.report(uid);
         }
     }
@@ -233,6 +241,15 @@ fn has_ended(pod: &Sighting) -> bool {
     matches!(failures::status(pod), Status::Exited(_))
 }
 
+/// Notes what happened to a pod before anybody followed it. Who follows it can go on without.
+pub async fn recall(cluster: &Cluster, view: &View, namespace: &str, pod: &str) {
+    let of_pod = ListParams::default().fields(&format!("involvedObject.kind=Pod,involvedObject.name={pod}"));
+    match cluster.list::<Event, Line>(Some(namespace), &of_pod).await {
+        Ok(page) => page.items.into_iter().for_each(|line| view.event(line)),
+        Err(error) => tracing::warn!(cause = %error, "the events of a pod are not known"),
+    }
+}
+
 struct Events<'a> {
     watch: &'a Watch,
 }
@@ -246,7 +263,13 @@ impl Watched for Events<'_> {
         &line.metadata.resource_version
     }
 
-    fn listed(&self, _lines: Vec<Line>) {}
+    /// What happened to those that are followed, before it is known what happens now.
+    async fn listed(&self, _begun: Instant, _lines: Vec<Line>) {
+        let Watch { cluster, view, scope, .. } = self.watch;
+        for (namespace, pod) in view.followed(scope) {
+            recall(cluster, view, &namespace, &pod).await;
+        }
+    }
 
     fn applied(&self, line: Line) {
         self.watch.view.event(line);
@@ -258,3 +281,6 @@ impl Watched for Events<'_> {
 
     fn troubled(&self, _error: &ApiError) {}
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,6 +37,26 @@ async fn a_start_that_cannot_succeed_fails_at_once_with_a_reason(#[case] steps: 
     site.assert_is_empty().await;
 }
 
+#[rstest]
+#[case::soon_enough("30s", true)]
+#[case::too_late("1s", false)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_that_passes_is_waited_out(#[case] patience: &str, #[case] succeeds: bool) {
+    let fails = waits("ErrImagePull", "the registry is busy");
+    let passes = if succeeds { vec![Step::Pause(Duration::from_millis(500))] } else { vec![Step::Hold] };
+    let steps = [fails, passes, starts().split_off(1)].concat();
+    let settings = format!("fail_after = {{ image_pull = '{patience}' }}");
+    let Some(site) = Site::scripted(&settings, move |_| steps.clone()).await else { return };
+    let launch = launch("ada", "");
+    if succeeds {
+        site.start(&launch).await.unwrap();
+    } else {
+        assert!(site.failure(&launch).await.contains("the registry is busy"));
+    }
+    site.stop(&launch).await;
+    site.assert_is_empty().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_is_reported_with_its_code_and_its_reason() {
     let ends = || [starts(), vec![Step::Hold, Step::Ends { code: 137, reason: "OOMKilled" }]].concat();

@@ -1,8 +1,10 @@
 //! Every request of a start and of a stop fails once, in every way; every start is given up, and every Outpost ends, at
 //! every step. What comes out is always the same: one server, and then nothing.
 
+mod limits;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -115,8 +117,8 @@ async fn a_start_and_a_stop_take_six_requests() {
     life.start(&launch).await.unwrap();
     assert_eq!(life.status(&launch).await, Status::Running);
     life.stop(&launch).await;
-    assert_eq!(life.status(&launch).await, Status::Absent);
     let mut requests = kube.requests().split_off(4);
+    assert_eq!(life.status(&launch).await, Status::Absent);
     assert_eq!(requests[0], "POST pods");
     requests[1..3].sort();
     assert_eq!(requests[1..3], ["POST secrets", "POST services"]);
@@ -219,6 +221,49 @@ async fn a_cluster_that_never_answers_is_named(#[case] fault: Fault) {
     assert!(life.backend.list().await.is_err());
     let handle = life.backend.prepare(&launch).unwrap();
     assert!(matches!(life.backend.stop(&launch.uid, &handle).await, Err(Error::Unavailable { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_there_needs_no_room_in_a_quota() {
+    for earlier in [false, true] {
+        let full = Arc::new(AtomicBool::new(false));
+        let denies = full.clone();
+        let kube = FakeKube::new(move |_, name| {
+            // An earlier server makes room as soon as it has gone.
+            if name == "DELETE pods" {
+                denies.store(false, Ordering::SeqCst);
+            }
+            (denies.load(Ordering::SeqCst) && name.starts_with("POST")).then_some(Fault::Denied)
+        });
+        let (mut launch, life) = (launch(), Life::begin(&kube, ""));
+        life.start(&launch).await.unwrap();
+        drop(life);
+        full.store(true, Ordering::SeqCst);
+        if earlier {
+            launch.uid = Uid::generate();
+        }
+        let life = Life::begin(&kube, "");
+        life.start(&launch).await.unwrap();
+        assert_eq!(kube.names("pods").len(), 1);
+        assert_eq!(kube.requests().contains(&"DELETE pods".to_owned()), earlier);
+    }
+}
+
+#[rstest]
+#[case(Fault::Denied, "quota", 1)]
+#[case(Fault::Taken, "a webhook says so", 5)]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_denied_and_not_there_is_not_asked_for_in_a_loop(
+    #[case] fault: Fault,
+    #[case] word: &str,
+    #[case] most: usize,
+) {
+    let kube = FakeKube::new(move |_, name| (name == "POST pods").then_some(fault));
+    let (life, launch) = (Life::begin(&kube, "start_timeout = 1"), launch());
+    let Err(Error::Failed { message, .. }) = life.start(&launch).await else { panic!() };
+    assert!(message.contains(word), "{message}");
+    let tries = kube.requests().iter().filter(|request| *request == "POST pods").count();
+    assert!((1..=most).contains(&tries), "{tries}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,10 +25,20 @@ pub enum Fault {
     Broken,
     /// It is not done: a proxy in between has something to say.
     Proxied,
+    /// It is not done: a proxy in between does not know the path.
+    Misled,
+    /// It is not done: a quota does not allow it, whether or not the object is there.
+    Denied,
+    /// It is not done: a webhook says that the object is there.
+    Taken,
+    /// It is begun and never ends, unless by force.
+    Stubborn,
 }
 
 impl Fault {
-    pub const ALL: [Self; 6] = [Self::Lost, Self::Unanswered, Self::Garbled, Self::Busy, Self::Broken, Self::Proxied];
+    /// Those that pass.
+    pub const ALL: [Self; 7] =
+        [Self::Lost, Self::Unanswered, Self::Garbled, Self::Busy, Self::Broken, Self::Proxied, Self::Misled];
 }
 
 /// Which requests fail: by their number, from 0, and their name (`create pods`).
@@ -133,19 +143,37 @@ impl FakeKube {
             Some(Fault::Lost) => return std::future::pending().await,
             Some(Fault::Busy) => return status(StatusCode::TOO_MANY_REQUESTS, "", "too many requests"),
             Some(Fault::Broken) => return status(StatusCode::INTERNAL_SERVER_ERROR, "", "etcdserver: leader changed"),
+            Some(Fault::Denied) => return status(StatusCode::FORBIDDEN, "Forbidden", "exceeded quota: pods=0"),
+            Some(Fault::Taken) => return status(StatusCode::CONFLICT, "AlreadyExists", "a webhook says so"),
             Some(Fault::Proxied) => {
                 let answer = Response::builder().status(StatusCode::BAD_GATEWAY);
                 return answer.body(Body::from("<html>Bad gateway</html>")).unwrap();
             }
+            Some(Fault::Misled) => {
+                let answer = Response::builder().status(StatusCode::NOT_FOUND);
+                return answer.body(Body::from("404 page not found")).unwrap();
+            }
             _ => {}
         }
-        let answer = if watches { self.watch(path, &query) } else { self.act(&head.method, &path, body) };
+        let answer = match fault {
+            Some(Fault::Stubborn) if body["gracePeriodSeconds"] != 0 => self.go(&path),
+            _ if watches => self.watch(path, &query),
+            _ => self.act(&head.method, &path, body),
+        };
         self.0.changed.notify_waiters();
         match fault {
             Some(Fault::Unanswered) => std::future::pending().await,
             Some(Fault::Garbled) => Response::new(Body::from("{\"kind\": \"Po")),
             _ => answer,
         }
+    }
+
+    /// An object that is being deleted, and stays.
+    fn go(&self, path: &str) -> Response<Body> {
+        let mut state = self.state();
+        let mut object = state.objects[path].clone();
+        object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        json_answer(StatusCode::OK, &state.put(path, object, "MODIFIED"))
     }
 
     fn act(&self, method: &Method, path: &str, body: Value) -> Response<Body> {
@@ -196,7 +224,12 @@ impl FakeKube {
                 let metadata = json!({"resourceVersion": state.version.to_string()});
                 json_answer(StatusCode::OK, &json!({"metadata": metadata, "items": items}))
             }
-            _ => status(StatusCode::NOT_FOUND, "NotFound", "not found"),
+            _ => {
+                let name = path.rsplit_once('/').unwrap().1;
+                let details = json!({"kind": plural(path), "name": name});
+                let status = json!({"kind": "Status", "code": 404, "reason": "NotFound", "details": details});
+                json_answer(StatusCode::NOT_FOUND, &status)
+            }
         }
     }
 

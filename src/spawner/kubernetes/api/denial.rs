@@ -79,20 +79,21 @@ impl ApiError {
         self.status().map_or("", |status| &status.message)
     }
 
-    /// Whether it says that there is no object of this name. A namespace that is missing is another matter.
+    /// Whether it says that there is no object of this name. A namespace that is missing is another matter, and so is a
+    /// proxy that does not know the path.
     #[must_use]
     pub fn is_absence_of(&self, name: &str) -> bool {
         self.status().is_some_and(|status| {
             let about = status.details.as_ref().map(|details| (&*details.name, &*details.kind));
             status.code == 404
-                && !about.is_some_and(|(of, kind)| of != name || kind == "namespaces" && self.resource != kind)
+                && about.is_some_and(|(of, kind)| of == name && (kind != "namespaces" || self.resource == kind))
         })
     }
 
-    /// Whether another object has the name.
+    /// Whether another object has the name. A webhook may deny with the same code, and another reason.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
-        self.status().is_some_and(|status| status.code == 409 && status.reason != "Conflict")
+        self.status().is_some_and(|status| status.code == 409 && status.reason == "AlreadyExists")
     }
 
     /// Whether the same request may be answered otherwise in a moment.
@@ -101,6 +102,8 @@ impl ApiError {
         match &self.fault {
             Fault::Denied(status) => match status.code {
                 401 | 408 | 429 | 500.. => true,
+                // The API server says what is not there; a proxy does not.
+                404 => status.details.is_none(),
                 // Two starts wanted the same quota's last version.
                 409 => status.reason == "Conflict",
                 // Namespaces get their service account a moment after they are made.
@@ -198,7 +201,7 @@ mod tests {
     use super::*;
 
     fn error(code: u16, message: &str) -> ApiError {
-        let body = json!({"kind": "Status", "code": code, "message": message}).to_string();
+        let body = json!({"kind": "Status", "code": code, "message": message, "details": {}}).to_string();
         ApiError {
             verb: "create",
             resource: "pods".to_owned(),
@@ -266,8 +269,10 @@ mod tests {
             let fault = Fault::answer(404, None, body.as_bytes());
             ApiError { fault, ..error(404, "") }.is_absence_of("a")
         };
-        assert!(about("pods", "a") && error(404, "").is_absence_of("a"));
-        assert!(!about("namespaces", "hub") && !error(500, "").is_absence_of("a"));
+        assert!(about("pods", "a") && !about("pods", "b") && !about("namespaces", "hub") && !about("namespaces", "a"));
+        assert!(!error(404, "").is_absence_of("a") && !error(500, "").is_absence_of("a"));
+        let of_proxy = ApiError { fault: Fault::answer(404, None, b"404 page not found"), ..error(404, "") };
+        assert!(of_proxy.may_pass() && !of_proxy.is_absence_of("a"));
     }
 
     #[test]

@@ -1,12 +1,10 @@
 //! What every request to the cluster passes, a watch's too.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::http::{Method, Request, Response, StatusCode};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use axum::http::{Method, Request, Response, StatusCode, Uri};
 use kube::Client;
 use kube::client::Body;
 use tokio::sync::Mutex;
@@ -29,32 +27,54 @@ pub struct Limits {
     pub timeout: Duration,
 }
 
-/// The layer: it waits for its turn, sends, waits for the answer's head, counts.
+/// The cluster that servers are in, and where credentials for it are found.
+#[derive(Debug)]
+pub struct Home {
+    pub source: Source,
+    pub address: Uri,
+}
+
+impl Home {
+    async fn client(&self) -> Result<Client, String> {
+        let config = self.source.config().await?;
+        if config.cluster_url != self.address {
+            return Err(format!(
+                "kubeconfig: it names the cluster {} now, and Outpost's servers are in {}",
+                config.cluster_url, self.address
+            ));
+        }
+        made(config)
+    }
+}
+
+/// A client of a cluster.
+pub fn made(mut config: kube::Config) -> Result<Client, String> {
+    // What is worth trying again is decided here, with a deadline.
+    config.default_retry = false;
+    Client::try_from(config).map_err(|error| format!("the client of the cluster cannot be made: {error}"))
+}
+
+/// The layer: it sends, waits for the answer's head, counts.
 pub struct Layer {
     client: ArcSwap<Client>,
-    source: Option<Source>,
+    home: Option<Home>,
     renewed: Mutex<Option<Instant>>,
-    turns: DefaultDirectRateLimiter,
     timeout: Duration,
     metrics: Arc<Metrics>,
 }
 
 impl Layer {
-    pub fn new(client: Client, source: Option<Source>, limits: &Limits, metrics: Arc<Metrics>) -> Self {
-        let at_least_one = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
-        let quota = Quota::per_second(at_least_one(limits.rate)).allow_burst(at_least_one(limits.burst));
+    pub fn new(client: Client, home: Option<Home>, limits: &Limits, metrics: Arc<Metrics>) -> Self {
         Self {
             client: ArcSwap::from_pointee(client),
-            source,
+            home,
             renewed: Mutex::default(),
-            turns: RateLimiter::direct(quota),
             timeout: limits.timeout,
             metrics,
         }
     }
 
     pub async fn send(self: Arc<Self>, request: Request<Body>) -> Result<Response<Body>, kube::Error> {
-        self.turns.until_ready().await;
         let (verb, resource) = name(request.method(), request.uri().path(), request.uri().query());
         let begun = Instant::now();
         let client = self.client.load_full();
@@ -70,13 +90,13 @@ impl Layer {
 
     /// Reads the credentials anew, if `refused` is still the client that is used.
     async fn renew(&self, refused: &Arc<Client>) {
-        let Some(source) = &self.source else { return };
+        let Some(home) = &self.home else { return };
         let mut renewed = self.renewed.lock().await;
         if !Arc::ptr_eq(refused, &self.client.load()) || renewed.is_some_and(|at| at.elapsed() < RENEWAL) {
             return;
         }
         *renewed = Some(Instant::now());
-        match source.client().await {
+        match home.client().await {
             Ok(client) => self.client.store(Arc::new(client)),
             Err(mistake) => {
                 tracing::warn!(mistake, "the cluster refuses Outpost's credentials, and no others can be read")
@@ -118,6 +138,32 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    #[tokio::test]
+    async fn credentials_for_another_cluster_are_not_taken() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let write = |address: &str, current: &str| {
+            let context =
+                |name: &str| format!("{{\"name\": \"{name}\", \"context\": {{\"cluster\": \"c\", \"user\": \"u\"}}}}");
+            let text = format!(
+                "{{\"current-context\": \"{current}\", \"contexts\": [{}, {}],
+                \"clusters\": [{{\"name\": \"c\", \"cluster\": {{\"server\": \"{address}\"}}}}],
+                \"users\": [{{\"name\": \"u\", \"user\": {{\"token\": \"t\"}}}}]}}",
+                context("one"),
+                context("two")
+            );
+            std::fs::write(file.path(), text).unwrap();
+        };
+        write("http://one.test", "one");
+        let source = Source { kubeconfig: Some(file.path().to_owned()), context: None }.pinned().await;
+        assert_eq!(source.context.as_deref(), Some("one"));
+        let home = Home { address: source.config().await.unwrap().cluster_url, source };
+        write("http://one.test", "two");
+        assert!(home.client().await.is_ok());
+        write("http://two.test", "one");
+        let mistake = home.client().await.err().unwrap();
+        assert!(mistake.contains("two.test") && mistake.contains("one.test"), "{mistake}");
+    }
 
     #[rstest]
     #[case(Method::POST, "/api/v1/namespaces/a/pods", None, "create", "pods")]

@@ -2,6 +2,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::spawner::kubernetes::events::Object;
 
 fn pod(status: Value) -> Sighting {
     let spec = json!({"containers": [{"name": "notebook"}]});
@@ -56,12 +57,15 @@ fn a_server_that_waits_to_crash_again_has_ended() {
     assert!(ran_before(&pod, NOTEBOOK) && !ran_before(&pod, "other"));
 }
 
-#[test]
-fn an_eviction_is_an_end() {
-    let pod = pod(json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory."}));
+#[rstest]
+#[case(json!([]), None)]
+#[case(json!([container(NOTEBOOK, terminated(137, "Error"), json!({}))]), Some(137))]
+fn an_eviction_is_an_end(#[case] containers: Value, #[case] code: Option<i32>) {
+    let message = "The node was low on memory.";
+    let pod = pod(json!({"phase": "Failed", "reason": "Evicted", "message": message, "containerStatuses": containers}));
     let reason = "Your server was put out of its node by the cluster: The node was low on memory. \
         Please start it again, or tell the administrators of this system.";
-    assert_eq!(status(&pod), Status::Exited(Exit { code: None, reason: reason.to_owned(), early: false }));
+    assert_eq!(status(&pod), Status::Exited(Exit { code, reason: reason.to_owned(), early: false }));
     assert_eq!(problem(&pod, &[], false).unwrap().class, Class::Evicted);
 }
 
@@ -91,7 +95,9 @@ fn problems_have_sentences(#[case] state: Value, #[case] expected: Option<(Class
 
 #[test]
 fn why_an_image_cannot_be_pulled_is_in_an_event() {
+    let object = Object { uid: "1".to_owned(), ..Object::default() };
     let line = Line {
+        object,
         reason: "Failed".to_owned(),
         message: "Failed to pull image \"x:1\": manifest unknown".to_owned(),
         ..Line::default()
@@ -155,9 +161,12 @@ fn storage_that_is_not_there_yet_is_no_lack_of_nodes(#[case] message: &str, #[va
 
 #[test]
 fn volumes_fail_as_long_as_nothing_runs() {
-    let mut line = Line { reason: "FailedMount".to_owned(), message: "timed out".to_owned(), ..Line::default() };
-    line.object.uid = "1".to_owned();
-    let events = [Arc::new(line)];
+    let line = |reason: &str| {
+        let mut line = Line { reason: reason.to_owned(), message: "timed out".to_owned(), ..Line::default() };
+        line.object.uid = "1".to_owned();
+        Arc::new(line)
+    };
+    let mut events = vec![line("SuccessfulAttachVolume"), line("FailedMount"), line("TaintManagerEviction")];
     let found = problem(&notebook(waiting("ContainerCreating", "")), &events, false).unwrap();
     assert_eq!(
         (found.class, &*found.sentence),
@@ -168,4 +177,9 @@ fn volumes_fail_as_long_as_nothing_runs() {
         )
     );
     assert_eq!(problem(&notebook(json!({"running": {}})), &events, false), None);
+    for later in ["SuccessfulAttachVolume", "Pulling", "Pulled", "Created", "Started"] {
+        events.push(line(later));
+        assert_eq!(problem(&notebook(waiting("ContainerCreating", "")), &events, false), None, "{later}");
+        events.pop();
+    }
 }

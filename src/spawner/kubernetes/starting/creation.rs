@@ -139,17 +139,12 @@ impl Creation {
         let mut told = false;
         loop {
             self.is_wanted()?;
-            match self.request(|| self.cluster.create(&self.plan.pod)).await {
+            let denial = match self.request(|| self.cluster.create(&self.plan.pod)).await {
                 Ok(pod) => return Ok(Created { pod: pod.metadata.uid.unwrap_or_default(), found: false }),
-                Err(error) if error.is_conflict() => {}
-                Err(error) => return Err(refused(&error)),
-            }
+                Err(error) => error,
+            };
             let (namespace, name) = (Some(&*self.place.namespace), &*self.place.pod);
-            let found = self
-                .request(|| self.cluster.get::<Pod, Pod>(namespace, name))
-                .await
-                .map_err(|error| refused(&error))?;
-            let Some(found) = found else { continue };
+            let Some(found) = self.in_the_way::<Pod>(name, denial).await? else { continue };
             let whose = whose(&found, &self.plan.pod);
             let id = found.metadata.uid.clone().unwrap_or_default();
             match whose {
@@ -176,6 +171,24 @@ impl Creation {
         }
     }
 
+    /// What has the name of an object that could not be created; `None`: it has gone meanwhile. Quotas and webhooks are
+    /// asked before the name is, so that whatever they deny may be there already.
+    async fn in_the_way<K>(&self, name: &str, denial: ApiError) -> Result<Option<K>>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned,
+    {
+        if denial.code().is_none_or(|code| denial.may_pass() || code == 404) {
+            return Err(refused(&denial));
+        }
+        let found = self.request(|| self.cluster.get::<K, K>(Some(&self.place.namespace), name)).await;
+        match found {
+            Ok(Some(found)) => Ok(Some(found)),
+            Ok(None) if denial.is_conflict() && self.patience.pause(PAUSE).await => Ok(None),
+            Err(error) if denial.is_conflict() => Err(refused(&error)),
+            _ => Err(refused(&denial)),
+        }
+    }
+
     /// An object that is to go with the pod.
     async fn owned<K>(&self, object: Option<&K>, pod: &str) -> Result<Option<String>>
     where
@@ -193,14 +206,11 @@ impl Creation {
         let (namespace, name) = (Some(&*self.place.namespace), object.meta().name.clone().unwrap_or_default());
         loop {
             self.is_wanted()?;
-            match self.request(|| self.cluster.create(&object)).await {
+            let denial = match self.request(|| self.cluster.create(&object)).await {
                 Ok(created) => return Ok(created.meta().uid.clone()),
-                Err(error) if error.is_conflict() => {}
-                Err(error) => return Err(refused(&error)),
-            }
-            let found =
-                self.request(|| self.cluster.get::<K, K>(namespace, &name)).await.map_err(|error| refused(&error))?;
-            let Some(found) = found else { continue };
+                Err(error) => error,
+            };
+            let Some(found) = self.in_the_way::<K>(&name, denial).await? else { continue };
             let (found, wanted) = (found.meta(), object.meta());
             let id = found.uid.as_deref();
             let owners = found.owner_references.iter().flatten();
