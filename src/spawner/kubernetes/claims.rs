@@ -29,19 +29,29 @@ const BLIND: TimeDelta = TimeDelta::days(1);
 /// The pause between two changes: nobody waits for them.
 const LEISURE: Duration = Duration::from_millis(100);
 
-/// Makes sure that a claim is there and the user's. `retention`: claims are deleted some day, so that its use is noted.
+/// What is done about the claim of a start.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Whether it is made where there is none.
+    pub is_made: bool,
+    /// When it is used, which nobody has to know where claims are never deleted.
+    pub used: Option<DateTime<Utc>>,
+}
+
+/// Makes sure that a claim is there and the user's.
 ///
 /// # Errors
-/// [`Error::Failed`]: it belongs to somebody else, or cannot be made.
-pub async fn ensure(cluster: &Cluster, wanted: &Claim, now: Option<DateTime<Utc>>, patience: &Patience) -> Result<()> {
+/// [`Error::Failed`]: it is not there, belongs to somebody else, or cannot be made.
+pub async fn ensure(cluster: &Cluster, wanted: &Claim, terms: &Terms, patience: &Patience) -> Result<()> {
     let (namespace, name) = (wanted.metadata.namespace.as_deref(), wanted.name_any());
     let find = || patience.until_answered(|| cluster.get::<Claim, Claim>(namespace, &name));
     let mut wanted = wanted.clone();
-    if let Some(now) = now {
+    if let Some(now) = terms.used {
         wanted.annotations_mut().insert(LAST_USED.to_owned(), written(now));
     }
     let found = match find().await.map_err(failed)? {
         Some(found) => found,
+        None if !terms.is_made => return Err(absent(&name)),
         None => match patience.until_answered(|| cluster.create(&wanted)).await {
             Ok(_) => return Ok(()),
             // Made by somebody else meanwhile; or the quota is used up, by this claim too.
@@ -53,7 +63,7 @@ pub async fn ensure(cluster: &Cluster, wanted: &Claim, now: Option<DateTime<Utc>
         },
     };
     usable(&found, &wanted)?;
-    let Some(now) = now.filter(|now| is_ours(&found, &wanted) && is_due(&found, *now)) else { return Ok(()) };
+    let Some(now) = terms.used.filter(|now| is_ours(&found, &wanted) && is_due(&found, *now)) else { return Ok(()) };
     match patience.until_answered(|| note(cluster, &found, LAST_USED, now)).await {
         Ok(noted) => usable(&noted, &wanted),
         Err(error) if error.code() == Some(404) => Err(being_deleted(&name)),
@@ -64,6 +74,12 @@ pub async fn ensure(cluster: &Cluster, wanted: &Claim, now: Option<DateTime<Utc>
 fn failed(error: ApiError) -> Error {
     tracing::warn!(cause = %error, "a volume claim cannot be had");
     Error::failed(error.sentence())
+}
+
+fn absent(name: &str) -> Error {
+    Error::failed(format!(
+        "The storage \"{name}\" that your server is to have is not there. Please tell the administrators of this system."
+    ))
 }
 
 fn being_deleted(name: &str) -> Error {

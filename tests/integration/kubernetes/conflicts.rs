@@ -146,3 +146,15 @@ async fn a_claim_is_made_once_and_stays() {
     site.stop(&launch).await;
     site.assert_is_empty().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_is_mounted_is_the_users_though_nobody_makes_it() {
+    let settings = STORAGE.replace("storage_pvc_ensure = true", "storage_pvc_ensure = false");
+    let Some(site) = Site::new(&settings).await else { return };
+    let launch = launch("ada", "");
+    assert!(site.failure(&launch).await.contains("\"claim-ada\" that your server is to have is not there"));
+    create::<PersistentVolumeClaim>(site.api(), a_claim(json!({"hub.jupyter.org/username": "bob"}))).await;
+    assert!(site.failure(&launch).await.contains("belongs to somebody else"));
+    site.stop(&launch).await;
+    site.assert_is_empty().await;
+}

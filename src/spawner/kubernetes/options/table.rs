@@ -98,6 +98,7 @@ pub const OPTIONS: OptionTable = OptionTable {
         ("storage_class", "it decides which storage the site gives"),
         ("storage_extra_annotations", "it can change how storage is made"),
         ("storage_extra_labels", "it can change how storage is made"),
+        ("storage_pvc_ensure", "it decides whether the site gives storage"),
         ("storage_selector", "it can claim volumes of other users"),
         ("supplemental_gids", "it can read files of other users on shared volumes"),
         ("tolerations", "it can choose nodes that are kept for others"),

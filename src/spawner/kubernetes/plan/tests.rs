@@ -98,3 +98,13 @@ fn a_pod_without_the_server_is_a_mistake() {
     let mistake = site(json!({"pod_patch": patch})).check().unwrap_err();
     assert!(mistake.contains("`pod_patch`: it leaves no container \"notebook\""), "{mistake}");
 }
+
+#[rstest]
+#[case::an_option(json!({"volumes": [{"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}}]}))]
+#[case::another_option(json!({"extra_pod_config": {"volumes": [{"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}}]}}))]
+#[case::a_patch(json!({"pod_patch": {"spec": {"volumes": [{"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}}]}}}))]
+fn a_claim_of_the_user_that_is_mounted_is_looked_at(#[case] settings: Value) {
+    let (place, plan) = planned(settings);
+    assert_eq!(place.claim, plan.claim.unwrap().metadata.name);
+    assert_eq!((place.claim.as_deref(), plan.claim_is_made), (Some("claim-ann--x--my-hub---75658e33"), false));
+}

@@ -76,9 +76,9 @@ impl Creation {
             }
         }
         if let Some(claim) = &self.plan.claim {
-            // Nobody has to know when it was used where it is never deleted.
-            let now = self.settings.storage_retention.map(|_| Clock::System.now());
-            claims::ensure(&self.cluster, claim, now, &self.patience).await?;
+            let used = self.settings.storage_retention.map(|_| Clock::System.now());
+            let terms = claims::Terms { is_made: self.plan.claim_is_made, used };
+            claims::ensure(&self.cluster, claim, &terms, &self.patience).await?;
         }
         for (object, reference) in self.plan.pre_start.iter().zip(&self.place.extra) {
             self.is_wanted()?;
