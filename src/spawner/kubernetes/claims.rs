@@ -34,6 +34,8 @@ const LEISURE: Duration = Duration::from_millis(100);
 pub struct Terms {
     /// Whether it is made where there is none.
     pub is_made: bool,
+    /// Whether one without a label of ours is taken, if it is annotated with this user's name.
+    pub is_adopted: bool,
     /// When it is used, which nobody has to know where claims are never deleted.
     pub used: Option<DateTime<Utc>>,
 }
@@ -62,10 +64,10 @@ pub async fn ensure(cluster: &Cluster, wanted: &Claim, terms: &Terms, patience: 
             Err(denied) => return Err(failed(denied)),
         },
     };
-    usable(&found, &wanted)?;
+    usable(&found, &wanted, terms.is_adopted)?;
     let Some(now) = terms.used.filter(|now| is_ours(&found, &wanted) && is_due(&found, *now)) else { return Ok(()) };
     match patience.until_answered(|| note(cluster, &found, LAST_USED, now)).await {
-        Ok(noted) => usable(&noted, &wanted),
+        Ok(noted) => usable(&noted, &wanted, terms.is_adopted),
         Err(error) if error.code() == Some(404) => Err(being_deleted(&name)),
         Err(error) => Err(failed(error)),
     }
@@ -89,8 +91,8 @@ fn being_deleted(name: &str) -> Error {
 }
 
 /// Whether this claim may be mounted: it was made for this user of this hub by this installation, or, without a label of
-/// ours, for this user by KubeSpawner.
-fn usable(found: &Claim, wanted: &Claim) -> Result<()> {
+/// ours, for this user by the KubeSpawner of the hub whose claims are adopted.
+fn usable(found: &Claim, wanted: &Claim, is_adopted: bool) -> Result<()> {
     let name = found.name_any();
     if found.metadata.deletion_timestamp.is_some() {
         return Err(being_deleted(&name));
@@ -98,8 +100,20 @@ fn usable(found: &Claim, wanted: &Claim) -> Result<()> {
     let unlabelled = [INSTALLATION, SPAWNER, HUB].iter().all(|label| !found.labels().contains_key(*label));
     let same_hub = found.labels().get(HUB) == wanted.labels().get(HUB);
     let same_user = found.annotations().get(USERNAME) == wanted.annotations().get(USERNAME);
-    if same_user && (unlabelled || is_ours(found, wanted) && same_hub) {
+    if same_user && (unlabelled && is_adopted || is_ours(found, wanted) && same_hub) {
         return Ok(());
+    }
+    if same_user && unlabelled {
+        tracing::warn!(
+            claim = name,
+            namespace = found.namespace(),
+            hub = wanted.labels().get(HUB),
+            "a volume claim of this user's name was not made by Outpost; `adopt_claims_of` says whose users have such claims"
+        );
+        return Err(Error::failed(format!(
+            "The storage \"{name}\" that your server is to have was not made for users of your JupyterHub, as far as is known. \
+             Please tell the administrators of this system."
+        )));
     }
     tracing::warn!(
         claim = name, namespace = found.namespace(), labels = ?found.labels(),
@@ -238,7 +252,6 @@ mod tests {
     #[rstest]
     #[case::of_this_user(labels("i", "hub"), json!({USERNAME: "Ada"}), true)]
     #[case::of_another_backend(json!({INSTALLATION: "i", HUB: "hub", SPAWNER: "other"}), json!({USERNAME: "Ada"}), true)]
-    #[case::of_a_kubespawner(json!({"component": "singleuser-storage"}), json!({USERNAME: "Ada"}), true)]
     #[case::of_another_user(labels("i", "hub"), json!({USERNAME: "ada"}), false)]
     #[case::of_another_hub(labels("i", "other"), json!({USERNAME: "Ada"}), false)]
     #[case::of_another_installation(labels("j", "hub"), json!({USERNAME: "Ada"}), false)]
@@ -247,7 +260,19 @@ mod tests {
     #[case::half_labelled(json!({HUB: "hub"}), json!({USERNAME: "Ada"}), false)]
     fn a_claim_is_its_users(#[case] found: Value, #[case] annotations: Value, #[case] expected: bool) {
         let wanted = claim(&labels("i", "hub"), &json!({USERNAME: "Ada"}));
-        assert_eq!(usable(&claim(&found, &annotations), &wanted).is_ok(), expected);
+        for is_adopted in [false, true] {
+            assert_eq!(usable(&claim(&found, &annotations), &wanted, is_adopted).is_ok(), expected);
+        }
+    }
+
+    #[rstest]
+    #[case::of_the_user("Ada", true)]
+    #[case::of_another_user("Bob", false)]
+    fn a_claim_of_a_kubespawner_is_adopted_for_one_hub(#[case] user: &str, #[case] expected: bool) {
+        let found = claim(&json!({"component": "singleuser-storage"}), &json!({USERNAME: user}));
+        let wanted = claim(&labels("i", "hub"), &json!({USERNAME: "Ada"}));
+        assert_eq!(usable(&found, &wanted, true).is_ok(), expected);
+        assert!(usable(&found, &wanted, false).is_err());
     }
 
     #[test]
@@ -255,7 +280,7 @@ mod tests {
         let mut found = claim(&labels("i", "hub"), &json!({USERNAME: "Ada"}));
         let wanted = found.clone();
         found.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-01T00:00:00Z")).unwrap();
-        assert!(usable(&found, &wanted).unwrap_err().to_string().contains("is being deleted"));
+        assert!(usable(&found, &wanted, false).unwrap_err().to_string().contains("is being deleted"));
     }
 
     #[rstest]

@@ -89,6 +89,8 @@ pub struct Plan {
     pub claim: Option<PersistentVolumeClaim>,
     /// Whether that is made where it is not there.
     pub claim_is_made: bool,
+    /// Whether one from before Outpost is taken.
+    pub claim_is_adopted: bool,
     /// Objects that are there before the pod.
     pub pre_start: Vec<DynamicObject>,
     /// The pod.
@@ -222,6 +224,7 @@ fn plan_of(
         namespace: manifest::namespace(&blueprint),
         claim: manifest::claim(&blueprint),
         claim_is_made: options.storage_pvc_ensure,
+        claim_is_adopted: settings.adopt_claims_of.as_deref() == Some(&*launch.id.hub),
         pre_start: pre_start.collect::<Result<_, _>>().map_err(|why| Error::internal(format!("`pre_start`: {why}")))?,
         pod: pod_of(&blueprint, names)?,
         secret: manifest::secret(&blueprint),

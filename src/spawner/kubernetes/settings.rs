@@ -56,6 +56,8 @@ pub struct Settings {
     /// After which time without a server a volume claim is deleted.
     #[serde(deserialize_with = "optional_seconds")]
     pub storage_retention: Option<Duration>,
+    /// The hub whose users' claims from before, which are not labelled, are taken over.
+    pub adopt_claims_of: Option<String>,
     /// The hub's variables whose values are kept in a secret, by their names.
     pub secret_environment: Names,
     /// The kinds of objects that `pre_start` and `post_stop` may have.
@@ -172,6 +174,7 @@ impl Default for Settings {
             autoscaler: false,
             capacity_check: CapacityCheck::Off,
             storage_retention: None,
+            adopt_claims_of: None,
             secret_environment: Names::parse([
                 "*TOKEN*",
                 "*SECRET*",

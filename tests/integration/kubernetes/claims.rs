@@ -37,7 +37,7 @@ fn claim(namespace: &str, name: &str, user: &str) -> Value {
 }
 
 fn made(used: Option<DateTime<Utc>>) -> Terms {
-    Terms { is_made: true, used }
+    Terms { is_made: true, is_adopted: true, used }
 }
 
 fn soon() -> Patience {

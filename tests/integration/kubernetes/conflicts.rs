@@ -106,12 +106,17 @@ const STORAGE: &str = "storage_pvc_ensure = true\nstorage_capacity = '1Gi'\npvc_
     volumes = [{ name = 'home', persistentVolumeClaim = { claimName = 'claim-{username}' } }]\n";
 
 #[rstest]
-#[case::of_the_user(json!({"hub.jupyter.org/username": "ada"}), true)]
-#[case::of_another(json!({"hub.jupyter.org/username": "bob"}), false)]
-#[case::of_nobody(json!({}), false)]
+#[case::of_the_user(json!({"hub.jupyter.org/username": "ada"}), "hub", true)]
+#[case::of_a_user_of_that_name(json!({"hub.jupyter.org/username": "ada"}), "other", false)]
+#[case::of_another(json!({"hub.jupyter.org/username": "bob"}), "hub", false)]
+#[case::of_nobody(json!({}), "hub", false)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_claim_from_before_is_used_by_its_user_only(#[case] annotations: Value, #[case] starts: bool) {
-    let Some(site) = Site::new(STORAGE).await else { return };
+async fn a_claim_from_before_is_used_by_its_user_only(
+    #[case] annotations: Value,
+    #[case] hub: &str,
+    #[case] starts: bool,
+) {
+    let Some(site) = Site::new(&format!("{STORAGE}adopt_claims_of = '{hub}'\n")).await else { return };
     create::<PersistentVolumeClaim>(site.api(), a_claim(annotations)).await;
     // Nothing more can be claimed, which does not matter to what is there.
     limit(&site, json!({"persistentvolumeclaims": "0"})).await;

@@ -77,7 +77,8 @@ impl Creation {
         }
         if let Some(claim) = &self.plan.claim {
             let used = self.settings.storage_retention.map(|_| Clock::System.now());
-            let terms = claims::Terms { is_made: self.plan.claim_is_made, used };
+            let Plan { claim_is_made: is_made, claim_is_adopted: is_adopted, .. } = self.plan;
+            let terms = claims::Terms { is_made, is_adopted, used };
             claims::ensure(&self.cluster, claim, &terms, &self.patience).await?;
         }
         for (object, reference) in self.plan.pre_start.iter().zip(&self.place.extra) {
