@@ -36,14 +36,25 @@ pub fn effective(settings: &Settings, launch: &Launch) -> Result<(Options, Names
 /// [`Error::Refused`] with a sentence for the user.
 pub fn effective_with(settings: &Settings, overrides: &[Override<'_>], launch: &Launch) -> Result<(Options, Names)> {
     let (options, names) = combine(settings, overrides, launch)?;
-    let namespaces = settings.all_namespaces();
-    if namespaces.is_some_and(|namespaces| !namespaces.contains(&names.namespace)) {
+    let namespace = &names.namespace;
+    let is_of_site = settings.site_namespaces().contains(namespace);
+    if options.enable_user_namespaces && (is_of_site || is_of_others(settings, namespace)) {
         return Err(Error::Refused(format!(
-            "The namespace {:?} is none of those that servers can be in on this system.",
-            names.namespace
+            "The namespace {namespace:?}, which your servers would be in on this system, cannot be that of one user. Please ask \
+             the administrators of the system."
+        )));
+    }
+    if !options.enable_user_namespaces && !is_of_site {
+        return Err(Error::Refused(format!(
+            "The namespace {namespace:?} is none of those that servers can be in on this system."
         )));
     }
     Ok((options, names))
+}
+
+/// Whether a namespace is for something else than servers: Outpost's own, and those that every cluster has.
+fn is_of_others(settings: &Settings, namespace: &str) -> bool {
+    namespace == settings.own_namespace || namespace == "default" || namespace.starts_with("kube-")
 }
 
 /// The resource options of the site with those of what a user chose, as admission bounds and counts them.

@@ -64,7 +64,13 @@ pub fn rules(settings: &Settings) -> Vec<Rule> {
         );
     }
     if settings.all_namespaces().is_none() {
-        rule(&Scope::Cluster, "", "namespaces", &["create"], "`enable_user_namespaces`: a namespace for each user");
+        rule(
+            &Scope::Cluster,
+            "",
+            "namespaces",
+            &["create", "get"],
+            "`enable_user_namespaces`: a namespace for each user",
+        );
     }
     if settings.capacity_check != CapacityCheck::Off {
         rule(&Scope::Cluster, "", "nodes", &["list"], "`capacity_check`: what nodes have");

@@ -280,17 +280,24 @@ impl Settings {
     /// The namespaces that servers can be in. `None`: any, since each user has one.
     #[must_use]
     pub fn all_namespaces(&self) -> Option<BTreeSet<String>> {
+        let of_users = |options: &Map<String, Value>| options.get("enable_user_namespaces") == Some(&Value::Bool(true));
+        let with_own = of_users(&self.options) || self.overrides().any(of_users);
+        (!with_own).then(|| self.site_namespaces())
+    }
+
+    /// The namespaces that servers can be in, but for those of one user each.
+    #[must_use]
+    pub fn site_namespaces(&self) -> BTreeSet<String> {
         let namespace =
             |options: &Map<String, Value>| options.get("namespace").and_then(Value::as_str).map(str::to_owned);
-        let of_users = |options: &Map<String, Value>| options.get("enable_user_namespaces") == Some(&Value::Bool(true));
-        let overrides: Vec<_> =
-            self.profile_list.all().flat_map(|(_, overrides)| overrides).map(|chosen| chosen.options).collect();
-        if of_users(&self.options) || overrides.iter().any(|options| of_users(options)) {
-            return None;
-        }
         let own = namespace(&self.options).unwrap_or_else(|| self.own_namespace.clone());
-        let of_profiles = overrides.into_iter().filter_map(namespace);
-        Some(self.namespaces.iter().cloned().chain([own]).chain(of_profiles).collect())
+        let of_profiles = self.overrides().filter_map(namespace);
+        self.namespaces.iter().cloned().chain([own]).chain(of_profiles).collect()
+    }
+
+    /// The options of all profiles and choices.
+    fn overrides(&self) -> impl Iterator<Item = &Map<String, Value>> {
+        self.profile_list.all().flat_map(|(_, overrides)| overrides).map(|chosen| chosen.options)
     }
 
     /// The site's resource options for a request, those of the chosen profile among them.

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service};
 use kube::ResourceExt as _;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use outpost::spawner::Status;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Site, launch};
 use crate::support::eventually;
 use crate::support::kube::kubelet::starts;
-use crate::support::kube::{Step, create};
+use crate::support::kube::{Cluster, Step, create};
 
 const NAMED: &str = "pod_name_template = 'pod-{username}'\nsecret_name_template = 'secret-{username}'\n\
     pvc_name_template = 'claim-{username}'\nservices_enabled = true\n";
@@ -162,4 +162,15 @@ async fn a_claim_that_is_mounted_is_the_users_though_nobody_makes_it() {
     assert!(site.failure(&launch).await.contains("belongs to somebody else"));
     site.stop(&launch).await;
     site.assert_is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_of_nobody_is_no_users() {
+    let Some(cluster) = Cluster::shared().await else { return };
+    let (own, namespace) = (cluster.namespace().await, cluster.namespace().await);
+    let settings = format!("enable_user_namespaces = true\nuser_namespace_template = '{own}'\n");
+    let site = Site::within(cluster, namespace, &cluster.admin_kubeconfig(), &settings, |_| starts()).await;
+    let message = site.failure(&launch("ada", "")).await;
+    assert!(message.contains(&own) && message.contains("not known as yours"), "{message}");
+    assert_eq!(Api::<Pod>::namespaced(site.admin.clone(), &own).list(&ListParams::default()).await.unwrap().items, []);
 }

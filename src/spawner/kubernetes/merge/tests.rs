@@ -162,6 +162,24 @@ fn a_namespace_of_the_list_can_be_chosen() {
     assert_eq!(site(json!({"enable_user_namespaces": true})).all_namespaces(), None);
 }
 
+#[test]
+fn a_profile_with_namespaces_of_users_opens_no_other() {
+    let settings = site(json!({"profile_list": [{"display_name": "p"},
+        {"display_name": "own", "kubespawner_override": {"enable_user_namespaces": true}}]}));
+    assert!(effective(&settings, &launch(json!({"namespace": "other"}), "p")).is_err());
+    assert!(effective(&settings, &launch(json!({}), "own")).unwrap().1.namespace.contains("ann"));
+}
+
+#[rstest]
+#[case::of_the_site("lab")]
+#[case::of_every_cluster("default")]
+#[case::of_the_cluster_itself("kube-system")]
+fn a_namespace_of_others_is_none_of_a_user(#[case] namespace: &str) {
+    let settings = site(json!({"enable_user_namespaces": true, "user_namespace_template": namespace}));
+    let refused = effective(&settings, &launch(json!({}), "")).unwrap_err();
+    assert!(refused.to_string().contains("cannot be that of one user"), "{refused}");
+}
+
 /// Any value that JSON has.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![

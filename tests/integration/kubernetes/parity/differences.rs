@@ -59,6 +59,12 @@ pub const DIFFERENCES: &[Difference] = &[
             *name = json!("a-user-whose-name-is-as-long-as-those---8e2e7e95--on---9e775f94");
         }
     }),
+    ("A user's namespace says whose it is, and is not that of other users.", |theirs, case| {
+        if let Some(metadata) = theirs.pointer_mut("/namespace/metadata") {
+            metadata["labels"]["outpost.jupyter.org/hub"] = json!(HUB);
+            metadata["annotations"]["hub.jupyter.org/username"] = case["user"].clone();
+        }
+    }),
     ("A claim has its class in its spec only, not also in an annotation of old.", |theirs, _| {
         each(theirs, "annotations", |annotations| {
             annotations.shift_remove("volume.beta.kubernetes.io/storage-class");
