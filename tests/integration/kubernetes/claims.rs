@@ -36,7 +36,7 @@ fn claim(namespace: &str, name: &str, user: &str) -> Value {
     })
 }
 
-fn made(used: Option<DateTime<Utc>>) -> Terms {
+fn terms(used: Option<DateTime<Utc>>) -> Terms {
     Terms { is_made: true, is_adopted: true, used }
 }
 
@@ -58,10 +58,10 @@ async fn a_claim_is_made_once_and_found_again() {
     let wanted = read(claim(&namespace, "ada", "Ada"));
     let soon = soon();
     let (one, other) =
-        tokio::join!(ensure(&api, &wanted, &made(None), &soon), ensure(&api, &wanted, &made(None), &soon));
+        tokio::join!(ensure(&api, &wanted, &terms(None), &soon), ensure(&api, &wanted, &terms(None), &soon));
     one.and(other).unwrap();
     let made = claims.get("ada").await.unwrap();
-    ensure(&api, &wanted, &made(None), &soon).await.unwrap();
+    ensure(&api, &wanted, &terms(None), &soon).await.unwrap();
     assert_eq!(claims.get("ada").await.unwrap(), made);
     assert!(!made.annotations().contains_key(LAST_USED));
     // Where claims are deleted some day, their use is noted.
@@ -79,7 +79,7 @@ async fn a_claim_of_somebody_else_is_not_touched() {
     let (namespace, api) = (cluster.namespace().await, api(cluster.admin().await));
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.admin().await, &namespace);
     let bobs = create(claims.clone(), claim(&namespace, "home", "Bob")).await;
-    let refused = ensure(&api, &read(claim(&namespace, "home", "Ada")), &made(Some(Clock::System.now())), &soon())
+    let refused = ensure(&api, &read(claim(&namespace, "home", "Ada")), &terms(Some(Clock::System.now())), &soon())
         .await
         .unwrap_err();
     assert_eq!(
@@ -92,7 +92,7 @@ async fn a_claim_of_somebody_else_is_not_touched() {
     let mut old = claim(&namespace, "old", "Ada");
     old["metadata"]["labels"] = json!({"component": "singleuser-storage"});
     let old = create(claims.clone(), old).await;
-    ensure(&api, &read(claim(&namespace, "old", "Ada")), &made(Some(Clock::System.now())), &soon()).await.unwrap();
+    ensure(&api, &read(claim(&namespace, "old", "Ada")), &terms(Some(Clock::System.now())), &soon()).await.unwrap();
     assert_eq!(claims.get("old").await.unwrap(), old);
 }
 
@@ -101,7 +101,7 @@ async fn a_full_quota_is_told_and_does_not_hide_a_claim() {
     let Some(cluster) = kube::Cluster::shared().await else { return };
     let (namespace, api) = (cluster.namespace().await, api(cluster.admin().await));
     let (ada, bob) = (read(claim(&namespace, "ada", "Ada")), read(claim(&namespace, "bob", "Bob")));
-    ensure(&api, &ada, &made(None), &soon()).await.unwrap();
+    ensure(&api, &ada, &terms(None), &soon()).await.unwrap();
     let quotas: Api<ResourceQuota> = Api::namespaced(cluster.admin().await, &namespace);
     let most = json!({"persistentvolumeclaims": "1"});
     create(quotas.clone(), json!({"metadata": {"name": "storage"}, "spec": {"hard": most}})).await;
@@ -109,9 +109,9 @@ async fn a_full_quota_is_told_and_does_not_hide_a_claim() {
     let status = json!({"status": {"hard": most, "used": most}});
     quotas.patch_status("storage", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
     let refused =
-        eventually("the quota is full", || async { ensure(&api, &bob, &made(None), &soon()).await.err() }).await;
+        eventually("the quota is full", || async { ensure(&api, &bob, &terms(None), &soon()).await.err() }).await;
     assert!(refused.to_string().contains("persistentvolumeclaims=1"), "{refused}");
-    ensure(&api, &ada, &made(None), &soon()).await.unwrap();
+    ensure(&api, &ada, &terms(None), &soon()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,7 +154,7 @@ async fn a_claim_that_is_taken_meanwhile_stays() {
     let (namespace, api) = (cluster.namespace().await, api(cluster.admin().await));
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.admin().await, &namespace);
     let seen = create(claims.clone(), claim(&namespace, "ada", "Ada")).await;
-    ensure(&api, &read(claim(&namespace, "ada", "Ada")), &made(Some(Clock::System.now())), &soon()).await.unwrap();
+    ensure(&api, &read(claim(&namespace, "ada", "Ada")), &terms(Some(Clock::System.now())), &soon()).await.unwrap();
     assert_eq!(api.delete_unchanged(&seen).await.unwrap_err().code(), Some(409));
     api.delete_unchanged(&claims.get("ada").await.unwrap()).await.unwrap();
     assert_eq!(names(&claims).await, [""; 0]);
