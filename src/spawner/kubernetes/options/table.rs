@@ -77,6 +77,7 @@ pub const OPTIONS: OptionTable = OptionTable {
         ("extra_pod_config", "it can hand over a node of the cluster"),
         ("fs_gid", "it can read files of other users on shared volumes"),
         ("gid", "it can read files of other users on shared volumes"),
+        ("image_pull_policy", "it can use images that others pulled"),
         ("image_pull_secrets", "it uses credentials of the namespace"),
         ("init_containers", "it runs any program before the server"),
         ("lifecycle_hooks", "it runs any program in the container"),
