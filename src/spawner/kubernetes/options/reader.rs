@@ -13,6 +13,9 @@ use super::{DEFAULTS, kinds};
 use crate::model::{Template, quantity};
 use crate::spawner::kubernetes::names::slugs;
 
+/// The longest period of an option: nobody waits for longer.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// The options of which one after the other is read.
 pub struct Reader<'a> {
     options: &'a Map<String, Value>,
@@ -153,10 +156,11 @@ impl<'a> Reader<'a> {
         Ok(port.filter(|port| *port > 0).unwrap_or(8888))
     }
 
-    /// A period.
+    /// A period that somebody waits.
     pub fn period(&self, key: &'static str) -> Read<Duration> {
-        let expected = "a period like \"60s\" or a number of seconds";
-        self.as_what(key, expected, kinds::period).map(Option::unwrap_or_default)
+        let expected = "a period like \"60s\" or a number of seconds, and 7 days at most";
+        let read = |value: &Value| kinds::period(value).filter(|period| *period <= LONGEST);
+        self.as_what(key, expected, read).map(Option::unwrap_or_default)
     }
 
     /// The path of a directory, with a slash at its end.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Options, plain_variables};
+use super::{Mistake, Options, plain_variables};
 use crate::spawner::OptionTable;
 
 /// The options that a hub can set. Names of objects, profiles and what runs with Outpost's own rights are the site's.
@@ -94,6 +94,7 @@ pub const OPTIONS: OptionTable = OptionTable {
         ("privileged", "it hands over a node of the cluster"),
         ("scheduler_name", "it goes around the site's scheduler"),
         ("service_account", "it hands over rights on the cluster"),
+        ("start_timeout", "it decides how long a start takes up the site's resources"),
         ("storage_access_modes", "it decides who else can use the storage"),
         ("storage_capacity", "it decides how much storage the site gives"),
         ("storage_class", "it decides which storage the site gives"),
@@ -111,7 +112,12 @@ pub const OPTIONS: OptionTable = OptionTable {
         let alone = Map::from_iter([(key.to_owned(), value.clone())]);
         let read = match (key, value) {
             ("environment", Value::Object(variables)) => plain_variables(variables).map(drop),
-            _ => Options::read(&alone).map(drop),
+            _ => Options::read(&alone).and_then(|options| match options.delete_grace_period {
+                0 => {
+                    Err(Mistake { key: "delete_grace_period", expected: "a number of seconds, at least 1".to_owned() })
+                }
+                _ => Ok(()),
+            }),
         };
         read.map_err(|mistake| mistake.expected)
     },
@@ -203,6 +209,7 @@ mod tests {
         }
         let reference = serde_json::json!({"A": {"valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}});
         assert!((OPTIONS.check)("environment", &reference).unwrap_err().contains("values are texts"));
+        assert!((OPTIONS.check)("delete_grace_period", &serde_json::json!(0)).unwrap_err().contains("at least 1"));
         assert!((OPTIONS.check)("volumes", &serde_json::json!([{"nme": "x"}])).unwrap_err().contains("`[0].nme`"));
     }
 }
