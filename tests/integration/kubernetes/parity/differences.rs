@@ -65,6 +65,10 @@ pub const DIFFERENCES: &[Difference] = &[
             metadata["annotations"]["hub.jupyter.org/username"] = case["user"].clone();
         }
     }),
+    ("A pod has no variables with the services of others, unless `extra_pod_config` says so.", |theirs, _| {
+        let spec = theirs["pod"]["spec"].as_object_mut().unwrap();
+        spec.entry("enableServiceLinks").or_insert(json!(false));
+    }),
     ("A claim has its class in its spec only, not also in an annotation of old.", |theirs, _| {
         each(theirs, "annotations", |annotations| {
             annotations.shift_remove("volume.beta.kubernetes.io/storage-class");
