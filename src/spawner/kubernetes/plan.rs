@@ -56,6 +56,17 @@ pub struct ObjectRef {
     pub name: String,
 }
 
+impl Place {
+    /// Whether all objects of the two have the same names.
+    fn has_names_of(&self, other: &Self) -> bool {
+        let names = |place: &Self| {
+            let Self { namespace, pod, secret, claim, extra, .. } = place;
+            (namespace.clone(), pod.clone(), secret.clone(), claim.clone(), extra.clone())
+        };
+        names(self) == names(other)
+    }
+}
+
 impl ObjectRef {
     /// Its kind, for requests.
     #[must_use]
@@ -118,6 +129,19 @@ pub struct Telling {
     pub slow_words: Template,
 }
 
+impl Telling {
+    /// What the options say.
+    #[must_use]
+    pub fn of(options: &Options) -> Self {
+        Self {
+            events: options.events_enabled,
+            slow_after: options.slow_spawn_message_threshold,
+            slow_every: options.slow_spawn_message_frequency.max(Duration::from_secs(1)),
+            slow_words: options.slow_spawn_message.clone(),
+        }
+    }
+}
+
 /// Whose objects are that only show what there would be.
 const NOBODY: Identity<'_> = Identity { installation: "x", spawner: "x" };
 
@@ -133,9 +157,14 @@ pub fn place(settings: &Settings, launch: &Launch) -> Result<Place> {
 /// Makes the objects of a server.
 ///
 /// # Errors
-/// As [`place`].
+/// As [`place`]; [`Error::Failed`]: its objects would have other names today.
 pub fn plan(settings: &Settings, launch: &Launch, place: &Place, identity: &Identity<'_>) -> Result<Plan> {
     let (options, names) = merge::effective(settings, launch)?;
+    if !place.has_names_of(&place_of(settings, launch, &options, &names)?) {
+        return Err(Error::failed(
+            "The settings of this system were changed while your server waited. Please start it again.",
+        ));
+    }
     plan_of(settings, launch, place, identity, &options, &names)
 }
 
@@ -230,12 +259,7 @@ fn plan_of(
         secret: manifest::secret(&blueprint),
         service: manifest::service(&blueprint),
         start_timeout: options.start_timeout,
-        telling: Telling {
-            events: options.events_enabled,
-            slow_after: options.slow_spawn_message_threshold,
-            slow_every: options.slow_spawn_message_frequency.max(Duration::from_secs(1)),
-            slow_words: options.slow_spawn_message.clone(),
-        },
+        telling: Telling::of(options),
     })
 }
 

@@ -3,11 +3,13 @@
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service};
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams, Patch, PatchParams};
-use outpost::spawner::Status;
+use outpost::config::Config;
+use outpost::model::{Handle, Launch};
+use outpost::spawner::{Progress, Status};
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::{Site, launch};
+use super::{Site, configuration, launch};
 use crate::support::eventually;
 use crate::support::kube::kubelet::starts;
 use crate::support::kube::{Cluster, Step, create};
@@ -173,4 +175,27 @@ async fn a_namespace_of_nobody_is_no_users() {
     let message = site.failure(&launch("ada", "")).await;
     assert!(message.contains(&own) && message.contains("not known as yours"), "{message}");
     assert_eq!(Api::<Pod>::namespaced(site.admin.clone(), &own).list(&ListParams::default()).await.unwrap().items, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_goes_on_with_other_settings_follows_its_pod() {
+    let Some(site) = Site::new("").await else { return };
+    let (started, waiting) = (launch("ada", ""), launch("bob", ""));
+    let handles = [&started, &waiting].map(|launch| site.prepared(launch));
+    let before = site.start(&started).await.unwrap();
+
+    let kubeconfig = Cluster::shared().await.unwrap().admin_kubeconfig();
+    let changed = configuration(&kubeconfig, &site.namespace, "pod_name_template = 'other-{uid}'");
+    let changed = Config::parse(&changed).unwrap();
+    site.spawner().reconfigure(&changed.spawners["cluster"]).unwrap();
+    let start =
+        async |launch: &Launch, handle: &Handle| site.spawner().start(handle, launch, &Progress::channel().0).await;
+    let after = start(&started, &handles[0]).await.unwrap();
+    assert_eq!((after.host, after.port), (before.host, before.port));
+    let refused = start(&waiting, &handles[1]).await.unwrap_err().to_string();
+    assert!(refused.contains("were changed while your server waited"), "{refused}");
+    for (launch, handle) in [&started, &waiting].into_iter().zip(&handles) {
+        site.spawner().stop(&launch.uid, handle).await.unwrap();
+    }
+    site.assert_is_empty().await;
 }
