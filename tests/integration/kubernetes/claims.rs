@@ -66,10 +66,10 @@ async fn a_claim_is_made_once_and_found_again() {
     assert!(!made.annotations().contains_key(LAST_USED));
     // Where claims are deleted some day, their use is noted.
     let now = Clock::System.now();
-    ensure(&api, &wanted, Some(now), &soon).await.unwrap();
+    ensure(&api, &wanted, &terms(Some(now)), &soon).await.unwrap();
     let noted = claims.get("ada").await.unwrap();
     assert!((noted.annotations()[LAST_USED].parse::<DateTime<Utc>>().unwrap() - now).num_seconds().abs() <= 1);
-    ensure(&api, &wanted, Some(now + TimeDelta::hours(1)), &soon).await.unwrap();
+    ensure(&api, &wanted, &terms(Some(now + TimeDelta::hours(1))), &soon).await.unwrap();
     assert_eq!(claims.get("ada").await.unwrap(), noted);
 }
 
