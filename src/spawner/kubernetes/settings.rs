@@ -58,7 +58,7 @@ pub struct Settings {
     pub storage_retention: Option<Duration>,
     /// The hub whose users' claims from before, which are not labelled, are taken over.
     pub adopt_claims_of: Option<String>,
-    /// The hub's variables whose values are kept in a secret, by their names.
+    /// The variables whose values are kept in a secret, by their names. URLs with a user or a password are kept there, too.
     pub secret_environment: Names,
     /// The kinds of objects that `pre_start` and `post_stop` may have.
     pub object_kinds: Vec<ObjectKind>,
@@ -178,10 +178,13 @@ impl Default for Settings {
             secret_environment: Names::parse([
                 "*TOKEN*",
                 "*SECRET*",
-                "*PASSWORD*",
-                "*PASSWD*",
+                "*PASS*",
+                "*PWD*",
                 "*CREDENTIAL*",
                 "*_KEY",
+                "*APIKEY*",
+                "*AUTH*",
+                "*COOKIE*",
             ])
             .expect(sound),
             object_kinds: Vec::new(),

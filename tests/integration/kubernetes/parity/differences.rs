@@ -161,8 +161,10 @@ fn secret(theirs: &mut Value, case: &Value) {
     let mut data = theirs["secret"]["data"].as_object().cloned().unwrap_or_default();
     for variable in theirs.pointer_mut("/pod/spec/containers/0/env").unwrap().as_array_mut().unwrap() {
         let key = variable["name"].as_str().unwrap().to_owned();
-        if key.contains("TOKEN") {
-            data.insert(key.clone(), json!(STANDARD.encode(variable["value"].as_str().unwrap())));
+        if let Some(text) =
+            variable["value"].as_str().filter(|_| ["TOKEN", "AUTH"].iter().any(|sign| key.contains(sign)))
+        {
+            data.insert(key.clone(), json!(STANDARD.encode(text)));
             *variable = json!({"name": key, "valueFrom": {"secretKeyRef": {"name": name, "key": key}}});
         }
     }
