@@ -190,7 +190,7 @@ pub async fn retire(
     }
     let mut mounted = HashSet::new();
     cluster.each::<Pod, Pod>(namespace, &ListParams::default(), |pod| mounted.extend(claims_of(pod))).await?;
-    let looked = claims.iter().filter_map(|claim| time(claim, LOOKED_AT)).max();
+    let looked = claims.iter().filter_map(|claim| time(claim, LOOKED_AT)).filter(|looked| *looked <= now).max();
     let blind = looked.is_none_or(|looked| now - looked > BLIND);
     let decide = |claim: &Claim| {
         let in_use = mounted.contains(&(claim.namespace(), claim.name_any()));
