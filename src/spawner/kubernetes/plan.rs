@@ -202,6 +202,12 @@ fn place_of(settings: &Settings, launch: &Launch, options: &Options, names: &Nam
         post_stop: post_stop.iter().map(serde_json::to_value).collect::<Result<_, _>>().map_err(Error::internal)?,
     };
     let pod = pod_of(&Blueprint { settings, options, launch, place: &place, identity: &NOBODY }, names)?;
+    let on_host = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+    if on_host && settings.options.get("port").is_none_or(Value::is_null) {
+        return Err(Error::internal(
+            "`hostNetwork`: servers listen on addresses of nodes, so that the site has to set `port`",
+        ));
+    }
     let is_wanted = options.storage_pvc_ensure || claims(&pod).any(|claim| claim == names.claim);
     place.claim = is_wanted.then(|| names.claim.clone());
     Ok(place)

@@ -60,6 +60,8 @@ fn a_bad_key_is_named(#[case] text: &str, #[case] expected: &str) {
 #[case("start_timeout = 0", "`start_timeout` has to be 1s or more")]
 #[case("extra_labels = { 'outpost.jupyter.org/hub' = 'x' }", "of which none begins with `outpost.jupyter.org/`")]
 #[case("storage_extra_annotations = { 'outpost.jupyter.org/last-used' = 'x' }", "of which none begins with")]
+#[case("extra_pod_config = { hostNetwork = true }", "the site has to set `port`")]
+#[case("pod_patch = { spec = { hostNetwork = true } }", "the site has to set `port`")]
 #[case("start_timeout = '8days'", "7 days at most")]
 #[case("start_timeout = 1e18", "`start_timeout` has to be a period")]
 #[case(
