@@ -57,8 +57,8 @@ async fn a_claim_is_made_once_and_found_again() {
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.admin().await, &namespace);
     let wanted = read(claim(&namespace, "ada", "Ada"));
     let soon = soon();
-    let (one, other) =
-        tokio::join!(ensure(&api, &wanted, &terms(None), &soon), ensure(&api, &wanted, &terms(None), &soon));
+    let unnoted = terms(None);
+    let (one, other) = tokio::join!(ensure(&api, &wanted, &unnoted, &soon), ensure(&api, &wanted, &unnoted, &soon));
     one.and(other).unwrap();
     let made = claims.get("ada").await.unwrap();
     ensure(&api, &wanted, &terms(None), &soon).await.unwrap();
