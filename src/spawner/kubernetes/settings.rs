@@ -1,5 +1,7 @@
 //! `[spawners.<name>]` with `type = "kubernetes"`: KubeSpawner's options under their names, and our own keys.
 
+mod shared;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
