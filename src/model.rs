@@ -1,6 +1,7 @@
 //! The words that the rest of the crate speaks. Values only: nothing in here does any I/O.
 
 mod actor;
+mod credentials;
 mod launch;
 mod matching;
 mod merge;
@@ -13,6 +14,7 @@ mod server;
 mod usage;
 
 pub use actor::Actor;
+pub use credentials::has_login;
 pub use launch::{AuthState, Certificates, Handle, Launch, Template, TemplateContext, path_segment};
 pub use matching::{FullMatch, Glob, Names};
 pub use merge::{merge, without_nulls};

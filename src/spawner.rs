@@ -307,6 +307,18 @@ impl SpawnerSettings {
         }
     }
 
+    /// What may not be meant so, where servers of several hubs are started.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let Self::Kubernetes(settings) = self else { return Vec::new() };
+        let warning = |key| {
+            format!(
+                "`{key}`: a user of another hub with the same name has the same storage, unless `{{hub}}` or `{{pvc_name}}` is in it"
+            )
+        };
+        settings.shared_volumes().map(warning).collect()
+    }
+
     /// The options of this kind of backend.
     #[must_use]
     pub const fn options(&self) -> OptionTable {

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{BAD_CONFIGURATION, Context, FAILED, Failure, Outcome, hub};
 use crate::app::{App, FIRST_LOOK, Generated, Options};
 use crate::metrics::Metrics;
+use crate::spawner::SpawnerSettings;
 use crate::store::Ring;
 use crate::{hub as client, telemetry};
 
@@ -118,7 +119,15 @@ pub(super) async fn check_config(context: &Context) -> Outcome {
     println!("  backends         {}", list(config.spawners.keys()));
     println!("  hubs reach       {}{}", config.http.listen, config.http.base_path);
     println!("  probes reach     {}", config.http.admin_listen);
-    for warning in config.overrides.warnings().into_iter().chain(config.flavors.check_files()?) {
+    let mut warnings = config.overrides.warnings();
+    warnings.extend(config.flavors.check_files()?);
+    if config.hubs.len() != 1 {
+        let of = |(name, settings): (&String, &SpawnerSettings)| {
+            settings.warnings().into_iter().map(|warning| format!("[spawners.{name}] {warning}")).collect::<Vec<_>>()
+        };
+        warnings.extend(config.spawners.iter().flat_map(of));
+    }
+    for warning in warnings {
         println!("This may not be meant so: {warning}");
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::model::{Counted, quantity};
+use crate::model::{Counted, has_login, quantity};
 
 /// The most characters of a name or a value that are repeated.
 const LONGEST: usize = 80;
@@ -51,13 +51,14 @@ pub fn dropped(option: &str, why: &str) -> String {
 }
 
 fn is_secret(key: &str, value: &Value) -> bool {
-    const SIGNS: [&str; 6] = ["token", "secret", "passw", "key", "credential", "auth"];
+    const SIGNS: [&str; 8] = ["token", "secret", "pass", "pwd", "key", "credential", "auth", "cookie"];
     let key = key.to_ascii_lowercase();
     SIGNS.iter().any(|sign| key.contains(sign))
         || match value {
             Value::Object(entries) => entries.iter().any(|(key, value)| is_secret(key, value)),
             // A variable of Kubernetes has its name as a value: {"name": "TOKEN", "value": …}.
             Value::Array(elements) => elements.iter().any(|element| element.is_object() || is_secret("", element)),
+            Value::String(text) => has_login(text),
             _ => false,
         }
 }

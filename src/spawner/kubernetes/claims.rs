@@ -29,19 +29,31 @@ const BLIND: TimeDelta = TimeDelta::days(1);
 /// The pause between two changes: nobody waits for them.
 const LEISURE: Duration = Duration::from_millis(100);
 
-/// Makes sure that a claim is there and the user's. `retention`: claims are deleted some day, so that its use is noted.
+/// What is done about the claim of a start.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Whether it is made where there is none.
+    pub is_made: bool,
+    /// Whether one without a label of ours is taken, if it is annotated with this user's name.
+    pub is_adopted: bool,
+    /// When it is used, which nobody has to know where claims are never deleted.
+    pub used: Option<DateTime<Utc>>,
+}
+
+/// Makes sure that a claim is there and the user's.
 ///
 /// # Errors
-/// [`Error::Failed`]: it belongs to somebody else, or cannot be made.
-pub async fn ensure(cluster: &Cluster, wanted: &Claim, now: Option<DateTime<Utc>>, patience: &Patience) -> Result<()> {
+/// [`Error::Failed`]: it is not there, belongs to somebody else, or cannot be made.
+pub async fn ensure(cluster: &Cluster, wanted: &Claim, terms: &Terms, patience: &Patience) -> Result<()> {
     let (namespace, name) = (wanted.metadata.namespace.as_deref(), wanted.name_any());
     let find = || patience.until_answered(|| cluster.get::<Claim, Claim>(namespace, &name));
     let mut wanted = wanted.clone();
-    if let Some(now) = now {
+    if let Some(now) = terms.used {
         wanted.annotations_mut().insert(LAST_USED.to_owned(), written(now));
     }
     let found = match find().await.map_err(failed)? {
         Some(found) => found,
+        None if !terms.is_made => return Err(absent(&name)),
         None => match patience.until_answered(|| cluster.create(&wanted)).await {
             Ok(_) => return Ok(()),
             // Made by somebody else meanwhile; or the quota is used up, by this claim too.
@@ -52,10 +64,10 @@ pub async fn ensure(cluster: &Cluster, wanted: &Claim, now: Option<DateTime<Utc>
             Err(denied) => return Err(failed(denied)),
         },
     };
-    usable(&found, &wanted)?;
-    let Some(now) = now.filter(|now| is_ours(&found, &wanted) && is_due(&found, *now)) else { return Ok(()) };
+    usable(&found, &wanted, terms.is_adopted)?;
+    let Some(now) = terms.used.filter(|now| is_ours(&found, &wanted) && is_due(&found, *now)) else { return Ok(()) };
     match patience.until_answered(|| note(cluster, &found, LAST_USED, now)).await {
-        Ok(noted) => usable(&noted, &wanted),
+        Ok(noted) => usable(&noted, &wanted, terms.is_adopted),
         Err(error) if error.code() == Some(404) => Err(being_deleted(&name)),
         Err(error) => Err(failed(error)),
     }
@@ -66,6 +78,12 @@ fn failed(error: ApiError) -> Error {
     Error::failed(error.sentence())
 }
 
+fn absent(name: &str) -> Error {
+    Error::failed(format!(
+        "The storage \"{name}\" that your server is to have is not there. Please tell the administrators of this system."
+    ))
+}
+
 fn being_deleted(name: &str) -> Error {
     Error::failed(format!(
         "Your storage \"{name}\" is being deleted. Please try again in a minute, or ask the administrators of this system."
@@ -73,8 +91,8 @@ fn being_deleted(name: &str) -> Error {
 }
 
 /// Whether this claim may be mounted: it was made for this user of this hub by this installation, or, without a label of
-/// ours, for this user by KubeSpawner.
-fn usable(found: &Claim, wanted: &Claim) -> Result<()> {
+/// ours, for this user by the KubeSpawner of the hub whose claims are adopted.
+fn usable(found: &Claim, wanted: &Claim, is_adopted: bool) -> Result<()> {
     let name = found.name_any();
     if found.metadata.deletion_timestamp.is_some() {
         return Err(being_deleted(&name));
@@ -82,7 +100,7 @@ fn usable(found: &Claim, wanted: &Claim) -> Result<()> {
     let unlabelled = [INSTALLATION, SPAWNER, HUB].iter().all(|label| !found.labels().contains_key(*label));
     let same_hub = found.labels().get(HUB) == wanted.labels().get(HUB);
     let same_user = found.annotations().get(USERNAME) == wanted.annotations().get(USERNAME);
-    if same_user && (unlabelled || is_ours(found, wanted) && same_hub) {
+    if same_user && (unlabelled && is_adopted || is_ours(found, wanted) && same_hub) {
         return Ok(());
     }
     let owner = found.annotations().get(USERNAME);
@@ -98,6 +116,18 @@ fn usable(found: &Claim, wanted: &Claim) -> Result<()> {
         return Err(Error::failed(format!(
             "The storage \"{name}\" that your server is to have is not known to be yours. Please tell the administrators of \
              this system."
+        )));
+    }
+    if same_user && unlabelled {
+        tracing::warn!(
+            claim = name,
+            namespace = found.namespace(),
+            hub = wanted.labels().get(HUB),
+            "a volume claim of this user's name was not made by Outpost; `adopt_claims_of` says whose users have such claims"
+        );
+        return Err(Error::failed(format!(
+            "The storage \"{name}\" that your server is to have was not made for users of your JupyterHub, as far as is known. \
+             Please tell the administrators of this system."
         )));
     }
     tracing::warn!(
@@ -174,7 +204,7 @@ pub async fn retire(
     }
     let mut mounted = HashSet::new();
     cluster.each::<Pod, Pod>(namespace, &ListParams::default(), |pod| mounted.extend(claims_of(pod))).await?;
-    let looked = claims.iter().filter_map(|claim| time(claim, LOOKED_AT)).max();
+    let looked = claims.iter().filter_map(|claim| time(claim, LOOKED_AT)).filter(|looked| *looked <= now).max();
     let blind = looked.is_none_or(|looked| now - looked > BLIND);
     let decide = |claim: &Claim| {
         let in_use = mounted.contains(&(claim.namespace(), claim.name_any()));
@@ -241,7 +271,6 @@ mod tests {
     #[rstest]
     #[case::of_this_user(labels("i", "hub"), json!({USERNAME: "Ada"}), true)]
     #[case::of_another_backend(json!({INSTALLATION: "i", HUB: "hub", SPAWNER: "other"}), json!({USERNAME: "Ada"}), true)]
-    #[case::of_a_kubespawner(json!({"component": "singleuser-storage"}), json!({USERNAME: "Ada"}), true)]
     #[case::of_another_user(labels("i", "hub"), json!({USERNAME: "ada"}), false)]
     #[case::of_another_hub(labels("i", "other"), json!({USERNAME: "Ada"}), false)]
     #[case::of_another_installation(labels("j", "hub"), json!({USERNAME: "Ada"}), false)]
@@ -250,7 +279,19 @@ mod tests {
     #[case::half_labelled(json!({HUB: "hub"}), json!({USERNAME: "Ada"}), false)]
     fn a_claim_is_its_users(#[case] found: Value, #[case] annotations: Value, #[case] expected: bool) {
         let wanted = claim(&labels("i", "hub"), &json!({USERNAME: "Ada"}));
-        assert_eq!(usable(&claim(&found, &annotations), &wanted).is_ok(), expected);
+        for is_adopted in [false, true] {
+            assert_eq!(usable(&claim(&found, &annotations), &wanted, is_adopted).is_ok(), expected);
+        }
+    }
+
+    #[rstest]
+    #[case::of_the_user("Ada", true)]
+    #[case::of_another_user("Bob", false)]
+    fn a_claim_of_a_kubespawner_is_adopted_for_one_hub(#[case] user: &str, #[case] expected: bool) {
+        let found = claim(&json!({"component": "singleuser-storage"}), &json!({USERNAME: user}));
+        let wanted = claim(&labels("i", "hub"), &json!({USERNAME: "Ada"}));
+        assert_eq!(usable(&found, &wanted, true).is_ok(), expected);
+        assert!(usable(&found, &wanted, false).is_err());
     }
 
     #[rstest]
@@ -258,7 +299,7 @@ mod tests {
     #[case::of_nobody(json!({}), "is not known to be yours")]
     fn what_is_not_used_is_told(#[case] annotations: Value, #[case] why: &str) {
         let wanted = claim(&labels("i", "hub"), &json!({USERNAME: "Ada"}));
-        let sentence = usable(&claim(&json!({}), &annotations), &wanted).unwrap_err().to_string();
+        let sentence = usable(&claim(&json!({}), &annotations), &wanted, true).unwrap_err().to_string();
         assert!(sentence.contains(why), "{sentence}");
     }
 
@@ -267,7 +308,7 @@ mod tests {
         let mut found = claim(&labels("i", "hub"), &json!({USERNAME: "Ada"}));
         let wanted = found.clone();
         found.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-01T00:00:00Z")).unwrap();
-        assert!(usable(&found, &wanted).unwrap_err().to_string().contains("is being deleted"));
+        assert!(usable(&found, &wanted, false).unwrap_err().to_string().contains("is being deleted"));
     }
 
     #[rstest]

@@ -47,14 +47,25 @@ pub fn effective_with(
     launch: &Launch,
 ) -> Result<(Options, Names)> {
     let (options, names) = combine(settings, overrides, launch)?;
-    let namespaces = settings.all_namespaces();
-    if namespaces.is_some_and(|namespaces| !namespaces.contains(&names.namespace)) {
+    let namespace = &names.namespace;
+    let is_of_site = settings.site_namespaces().contains(namespace);
+    if options.enable_user_namespaces && (is_of_site || is_of_others(settings, namespace)) {
         return Err(Error::Refused(format!(
-            "The namespace {:?} is none of those that servers can be in on this system.",
-            names.namespace
+            "The namespace {namespace:?}, which your servers would be in on this system, cannot be that of one user. Please ask \
+             the administrators of the system."
+        )));
+    }
+    if !options.enable_user_namespaces && !is_of_site {
+        return Err(Error::Refused(format!(
+            "The namespace {namespace:?} is none of those that servers can be in on this system."
         )));
     }
     Ok((options, names))
+}
+
+/// Whether a namespace is for something else than servers: Outpost's own, and those that every cluster has.
+fn is_of_others(settings: &Settings, namespace: &str) -> bool {
+    namespace == settings.own_namespace || namespace == "default" || namespace.starts_with("kube-")
 }
 
 /// The resource options of the site with those of what a user chose, as admission bounds and counts them.
@@ -179,6 +190,7 @@ fn join(options: &mut Map<String, Value>, key: &str, more: &Value) {
 /// The fields of templates.
 struct Words<'a> {
     of_most: &'a TemplateContext<'static>,
+    of_variables: TemplateContext<'static>,
     of_jupyterhub: TemplateContext<'static>,
 }
 
@@ -187,7 +199,7 @@ impl<'a> Words<'a> {
         let mut of_jupyterhub = names.words.clone();
         of_jupyterhub.insert("username", launch.user.to_string());
         of_jupyterhub.insert("base_url", singleuser::base_url(launch).to_owned());
-        Self { of_most: &names.words, of_jupyterhub }
+        Self { of_most: &names.words, of_variables: literal(&names.words), of_jupyterhub }
     }
 
     /// Fills in the templates in all options that have some.
@@ -196,13 +208,32 @@ impl<'a> Words<'a> {
             if options::is_template(key)
                 && let Some(key) = options::find(key)
             {
-                let words = if OF_JUPYTERHUB.contains(&key) { &self.of_jupyterhub } else { self.of_most };
+                let words = match key {
+                    "environment" => &self.of_variables,
+                    key if OF_JUPYTERHUB.contains(&key) => &self.of_jupyterhub,
+                    _ => self.of_most,
+                };
                 expand_value(value, words, "")
                     .map_err(|why| Mistake { key, expected: format!("made of templates, but {why}") })?;
             }
         }
         Ok(())
     }
+}
+
+/// The fields as they are written where `$(NAME)` is the value of a variable: what a user is called names none.
+fn literal<'a>(words: &TemplateContext<'a>) -> TemplateContext<'a> {
+    words.iter().map(|(name, text)| (*name, text.replace('$', "$$"))).collect()
+}
+
+/// Whether this is a place in a container where Kubernetes fills in variables, as `[0].args[1]` or `/containers/0/env/-`.
+fn has_variables(path: &str) -> bool {
+    let parts: Vec<&str> = path.split(['.', '[', ']', '/']).filter(|part| !part.is_empty()).collect();
+    let is_element = |part: &&str| part.bytes().all(|digit| digit.is_ascii_digit());
+    let Some(element) = parts.iter().position(is_element) else { return false };
+    let within = &parts[element..];
+    let filled = ["args", "command", "env", "subPathExpr", "sub_path_expr"];
+    within.iter().any(|part| filled.contains(part)) && !within.iter().any(|part| ["exec", "_exec"].contains(part))
 }
 
 /// Fills in the templates in all texts of a value. The names of its keys stay.
@@ -217,7 +248,9 @@ pub fn expand_value(value: &mut Value, words: &TemplateContext<'_>, path: &str) 
                 "" => why,
                 path => format!("in `{path}` {why}"),
             })?;
-            *text = render(&template, words).map_err(|error| error.to_string())?;
+            let rendered =
+                if has_variables(path) { render(&template, &literal(words)) } else { render(&template, words) };
+            *text = rendered.map_err(|error| error.to_string())?;
             Ok(())
         }
         Value::Array(list) => {

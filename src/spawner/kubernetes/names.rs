@@ -11,6 +11,8 @@ use super::plan::Identity;
 use crate::error::{Error, Result};
 use crate::model::{Launch, Template, TemplateContext, Uid};
 
+/// What the names of Outpost's own labels and annotations begin with.
+pub const PREFIX: &str = "outpost.jupyter.org/";
 /// The label of all objects of this installation: its identifier.
 pub const INSTALLATION: &str = "outpost.jupyter.org/installation";
 /// The label with the backend's name, as a slug.

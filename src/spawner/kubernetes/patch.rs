@@ -72,8 +72,9 @@ impl PodPatch {
             Self::Operations(operations) => {
                 let mut patch = operations.clone();
                 for operation in &mut patch {
+                    let path = operation.get("path").and_then(Value::as_str).unwrap_or_default().to_owned();
                     if let Some(value) = operation.get_mut("value") {
-                        expand_value(value, words, "")?;
+                        expand_value(value, words, &path)?;
                     }
                 }
                 let patch = json_patch::Patch::deserialize(&Value::Array(patch)).map_err(|error| error.to_string())?;

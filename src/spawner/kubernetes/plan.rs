@@ -28,7 +28,7 @@ pub struct Place {
     pub service: bool,
     /// The secret.
     pub secret: String,
-    /// The volume claim, which stays.
+    /// The user's volume claim, if there is to be one or the pod mounts it. It stays.
     pub claim: Option<String>,
     /// The port that the server listens on.
     pub port: u16,
@@ -53,6 +53,17 @@ pub struct ObjectRef {
     pub plural: String,
     /// Its name.
     pub name: String,
+}
+
+impl Place {
+    /// Whether all objects of the two have the same names.
+    fn has_names_of(&self, other: &Self) -> bool {
+        let names = |place: &Self| {
+            let Self { namespace, pod, secret, claim, extra, .. } = place;
+            (namespace.clone(), pod.clone(), secret.clone(), claim.clone(), extra.clone())
+        };
+        names(self) == names(other)
+    }
 }
 
 impl ObjectRef {
@@ -84,8 +95,12 @@ pub struct Identity<'a> {
 pub struct Plan {
     /// The namespace, where users have their own.
     pub namespace: Option<Namespace>,
-    /// The volume claim, if one is to be there.
+    /// The user's volume claim, if there is to be one or the pod mounts it.
     pub claim: Option<PersistentVolumeClaim>,
+    /// Whether that is made where it is not there.
+    pub claim_is_made: bool,
+    /// Whether one from before Outpost is taken.
+    pub claim_is_adopted: bool,
     /// Objects that are there before the pod.
     pub pre_start: Vec<DynamicObject>,
     /// The pod.
@@ -113,6 +128,22 @@ pub struct Telling {
     pub slow_words: Template,
 }
 
+impl Telling {
+    /// What the options say.
+    #[must_use]
+    pub fn of(options: &Options) -> Self {
+        Self {
+            events: options.events_enabled,
+            slow_after: options.slow_spawn_message_threshold,
+            slow_every: options.slow_spawn_message_frequency.max(Duration::from_secs(1)),
+            slow_words: options.slow_spawn_message.clone(),
+        }
+    }
+}
+
+/// Whose objects are that only show what there would be.
+const NOBODY: Identity<'_> = Identity { installation: "x", spawner: "x" };
+
 /// Says where a server will be.
 ///
 /// # Errors
@@ -125,9 +156,14 @@ pub fn place(settings: &Settings, launch: &Launch) -> Result<Place> {
 /// Makes the objects of a server.
 ///
 /// # Errors
-/// As [`place`].
+/// As [`place`]; [`Error::Failed`]: its objects would have other names today.
 pub fn plan(settings: &Settings, launch: &Launch, place: &Place, identity: &Identity<'_>) -> Result<Plan> {
     let (options, names) = merge::effective(settings, launch)?;
+    if !place.has_names_of(&place_of(settings, launch, &options, &names)?) {
+        return Err(Error::failed(
+            "The settings of this system were changed while your server waited. Please start it again.",
+        ));
+    }
     plan_of(settings, launch, place, identity, &options, &names)
 }
 
@@ -144,7 +180,7 @@ pub fn try_with(settings: &Settings, launch: &Launch, overrides: &[Map<String, V
         return Err(Error::internal("`delete_grace_period` must not be above `stop_timeout`"));
     }
     let place = place_of(settings, launch, &options, &names)?;
-    plan_of(settings, launch, &place, &Identity { installation: "x", spawner: "x" }, &options, &names).map(drop)
+    plan_of(settings, launch, &place, &NOBODY, &options, &names).map(drop)
 }
 
 fn place_of(settings: &Settings, launch: &Launch, options: &Options, names: &Names) -> Result<Place> {
@@ -158,18 +194,34 @@ fn place_of(settings: &Settings, launch: &Launch, options: &Options, names: &Nam
     };
     let post_stop = made("post_stop", &settings.post_stop)?;
     let by_service = options.services_enabled || launch.certificates.is_some();
-    Ok(Place {
+    let mut place = Place {
         namespace: names.namespace.clone(),
         pod: names.pod.clone(),
         service: by_service,
         secret: names.secret.clone(),
-        claim: options.storage_pvc_ensure.then(|| names.claim.clone()),
+        claim: None,
         port: options.port,
         host: host(options, names, by_service)?,
         grace_period: options.delete_grace_period,
         extra: made("pre_start", &settings.pre_start)?.iter().map(objects::reference).collect(),
         post_stop: post_stop.iter().map(serde_json::to_value).collect::<Result<_, _>>().map_err(Error::internal)?,
-    })
+    };
+    let pod = pod_of(&Blueprint { settings, options, launch, place: &place, identity: &NOBODY }, names)?;
+    let on_host = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+    if on_host && settings.options.get("port").is_none_or(Value::is_null) {
+        return Err(Error::internal(
+            "`hostNetwork`: servers listen on addresses of nodes, so that the site has to set `port`",
+        ));
+    }
+    let is_wanted = options.storage_pvc_ensure || claims(&pod).any(|claim| claim == names.claim);
+    place.claim = is_wanted.then(|| names.claim.clone());
+    Ok(place)
+}
+
+/// The volume claims that a pod mounts.
+fn claims(pod: &Pod) -> impl Iterator<Item = &str> {
+    let volumes = pod.spec.iter().flat_map(|spec| &spec.volumes).flatten();
+    volumes.filter_map(|volume| volume.persistent_volume_claim.as_ref()).map(|claim| claim.claim_name.as_str())
 }
 
 /// The host that hubs are told; `None`: the pod's own address. What the site names is filled in part by part, since a template
@@ -207,30 +259,33 @@ fn plan_of(
 ) -> Result<Plan> {
     let labels = names::server_labels(identity, &launch.id.hub, &launch.uid);
     let blueprint = Blueprint { settings, options, launch, place, identity };
-    let pod = settings.pod_patch.apply(manifest::pod(&blueprint)?, &names.words);
+    let pre_start = settings.pre_start.iter().map(|object| objects::make(object, names, &labels));
+    Ok(Plan {
+        namespace: manifest::namespace(&blueprint),
+        claim: manifest::claim(&blueprint),
+        claim_is_made: options.storage_pvc_ensure,
+        claim_is_adopted: settings.adopt_claims_of.as_deref() == Some(&*launch.id.hub),
+        pre_start: pre_start.collect::<Result<_, _>>().map_err(|why| Error::internal(format!("`pre_start`: {why}")))?,
+        pod: pod_of(&blueprint, names)?,
+        secret: manifest::secret(&blueprint),
+        service: manifest::service(&blueprint),
+        start_timeout: options.start_timeout,
+        telling: Telling::of(options),
+    })
+}
+
+/// The pod, with all that the site changes about it.
+fn pod_of(blueprint: &Blueprint<'_>, names: &Names) -> Result<Pod> {
+    let Blueprint { settings, launch, place, identity, .. } = blueprint;
+    let pod = settings.pod_patch.apply(manifest::pod(blueprint)?, &names.words);
     let mut pod = pod.map_err(|why| Error::internal(format!("`pod_patch`: {why}")))?;
     if !pod.spec.iter().flat_map(|spec| &spec.containers).any(|container| container.name == manifest::NOTEBOOK) {
         return Err(Error::internal(format!("`pod_patch`: it leaves no container {:?}", manifest::NOTEBOOK)));
     }
     pod.metadata.name = Some(place.pod.clone());
     pod.metadata.namespace = Some(place.namespace.clone());
-    pod.metadata.labels.get_or_insert_default().extend(labels.clone());
-    let pre_start = settings.pre_start.iter().map(|object| objects::make(object, names, &labels));
-    Ok(Plan {
-        namespace: manifest::namespace(&blueprint),
-        claim: manifest::claim(&blueprint),
-        pre_start: pre_start.collect::<Result<_, _>>().map_err(|why| Error::internal(format!("`pre_start`: {why}")))?,
-        pod,
-        secret: manifest::secret(&blueprint),
-        service: manifest::service(&blueprint),
-        start_timeout: options.start_timeout,
-        telling: Telling {
-            events: options.events_enabled,
-            slow_after: options.slow_spawn_message_threshold,
-            slow_every: options.slow_spawn_message_frequency.max(Duration::from_secs(1)),
-            slow_words: options.slow_spawn_message.clone(),
-        },
-    })
+    pod.metadata.labels.get_or_insert_default().extend(names::server_labels(identity, &launch.id.hub, &launch.uid));
+    Ok(pod)
 }
 
 #[cfg(test)]

@@ -45,8 +45,9 @@ pub fn rules(settings: &Settings) -> Vec<Rule> {
     rule(&servers, "", "events", &["list", "watch"], "progress of a start, and why it failed");
     rule(&servers, "", "secrets", &["create", "delete", "get"], "a server's API token, its certificates");
     rule(&servers, "", "services", &["create", "delete", "get"], "a server's name in the cluster's DNS");
+    rule(&servers, "", "persistentvolumeclaims", &["get"], "whose the claim is that a pod mounts");
     if may_be_on(settings, "storage_pvc_ensure") {
-        rule(&servers, "", "persistentvolumeclaims", &["create", "get"], "`storage_pvc_ensure`: a claim for each user");
+        rule(&servers, "", "persistentvolumeclaims", &["create"], "`storage_pvc_ensure`: a claim for each user");
     }
     if settings.storage_retention.is_some() {
         let verbs = ["delete", "list", "patch"];
@@ -63,7 +64,13 @@ pub fn rules(settings: &Settings) -> Vec<Rule> {
         );
     }
     if settings.all_namespaces().is_none() {
-        rule(&Scope::Cluster, "", "namespaces", &["create"], "`enable_user_namespaces`: a namespace for each user");
+        rule(
+            &Scope::Cluster,
+            "",
+            "namespaces",
+            &["create", "get"],
+            "`enable_user_namespaces`: a namespace for each user",
+        );
     }
     if settings.capacity_check != CapacityCheck::Off {
         rule(&Scope::Cluster, "", "nodes", &["list"], "`capacity_check`: what nodes have");
@@ -107,7 +114,8 @@ mod tests {
                 "get pods/log a",
                 "list+watch events a",
                 "create+delete+get secrets a",
-                "create+delete+get services a"
+                "create+delete+get services a",
+                "get persistentvolumeclaims a"
             ]
         );
     }
@@ -120,7 +128,8 @@ mod tests {
              [[profile_list]]\ndisplay_name = 'x'\nkubespawner_override = { storage_pvc_ensure = true }",
         );
         for rule in [
-            "create+get persistentvolumeclaims a and b",
+            "get persistentvolumeclaims a and b",
+            "create persistentvolumeclaims a and b",
             "delete+list+patch persistentvolumeclaims a and b",
             "create+delete+get+patch networkpolicies a and b",
             "list nodes everywhere",

@@ -1,5 +1,7 @@
 //! `[spawners.<name>]` with `type = "kubernetes"`: KubeSpawner's options under their names, and our own keys.
 
+mod shared;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -58,7 +60,9 @@ pub struct Settings {
     /// After which time without a server a volume claim is deleted.
     #[serde(deserialize_with = "optional_seconds")]
     pub storage_retention: Option<Duration>,
-    /// The hub's variables whose values are kept in a secret, by their names.
+    /// The hub whose users' claims from before, which are not labelled, are taken over.
+    pub adopt_claims_of: Option<String>,
+    /// The variables whose values are kept in a secret, by their names. URLs with a user or a password are kept there, too.
     pub secret_environment: Names,
     /// The kinds of objects that `pre_start` and `post_stop` may have.
     pub object_kinds: Vec<ObjectKind>,
@@ -175,13 +179,17 @@ impl Default for Settings {
             autoscaler: false,
             capacity_check: CapacityCheck::Off,
             storage_retention: None,
+            adopt_claims_of: None,
             secret_environment: Names::parse([
                 "*TOKEN*",
                 "*SECRET*",
-                "*PASSWORD*",
-                "*PASSWD*",
+                "*PASS*",
+                "*PWD*",
                 "*CREDENTIAL*",
                 "*_KEY",
+                "*APIKEY*",
+                "*AUTH*",
+                "*COOKIE*",
             ])
             .expect(sound),
             object_kinds: Vec::new(),
@@ -281,16 +289,24 @@ impl Settings {
     /// The namespaces that servers can be in. `None`: any, since each user has one.
     #[must_use]
     pub fn all_namespaces(&self) -> Option<BTreeSet<String>> {
+        let of_users = |options: &Map<String, Value>| options.get("enable_user_namespaces") == Some(&Value::Bool(true));
+        let with_own = of_users(&self.options) || self.overrides().any(|options| of_users(&options));
+        (!with_own).then(|| self.site_namespaces())
+    }
+
+    /// The namespaces that servers can be in, but for those of one user each.
+    #[must_use]
+    pub fn site_namespaces(&self) -> BTreeSet<String> {
         let namespace =
             |options: &Map<String, Value>| options.get("namespace").and_then(Value::as_str).map(str::to_owned);
-        let of_users = |options: &Map<String, Value>| options.get("enable_user_namespaces") == Some(&Value::Bool(true));
-        let overrides: Vec<_> = self.profile_list.all().flat_map(|(_, overrides)| overrides).collect();
-        if of_users(&self.options) || overrides.iter().any(of_users) {
-            return None;
-        }
         let own = namespace(&self.options).unwrap_or_else(|| self.own_namespace.clone());
-        let of_profiles = overrides.iter().filter_map(namespace);
-        Some(self.namespaces.iter().cloned().chain([own]).chain(of_profiles).collect())
+        let of_profiles = self.overrides().filter_map(|options| namespace(&options));
+        self.namespaces.iter().cloned().chain([own]).chain(of_profiles).collect()
+    }
+
+    /// The options of all profiles and choices.
+    fn overrides(&self) -> impl Iterator<Item = Map<String, Value>> {
+        self.profile_list.all().flat_map(|(_, overrides)| overrides)
     }
 
     /// The profile of a request, and the site's resource options with those of the profile.

@@ -11,15 +11,16 @@ use tokio_util::sync::CancellationToken;
 
 use self::creation::Creation;
 use self::teller::Teller;
-use super::api::one_line;
+use super::api::{Patience, one_line};
 use super::events::{Line, is_pulling};
 use super::failures::{self, Problem};
-use super::plan::{self, Place};
+use super::options::Options;
+use super::plan::{self, Place, Telling};
 use super::settings::Settings;
 use super::view::{Following, Seen, Sighting};
 use super::{Kubernetes, place_of, watch};
 use crate::error::{Error, Result};
-use crate::model::{Handle, Launch};
+use crate::model::{Handle, Launch, Uid};
 use crate::spawner::{Progress, Started};
 
 /// The lines of log that go with a failure.
@@ -34,15 +35,31 @@ impl Kubernetes {
     pub(super) async fn start_server(&self, handle: &Handle, launch: &Launch, progress: &Progress) -> Result<Started> {
         let place = place_of(handle)?;
         let settings = self.settings.load_full();
-        let plan = plan::plan(&settings, launch, &place, &self.identity()?)?;
-        let (start_timeout, telling) = (plan.start_timeout, plan.telling.clone());
+        let planned = plan::plan(&settings, launch, &place, &self.identity()?);
         self.watch(&place.namespace);
         let following = self.view.follow(&launch.uid, &place.namespace, &place.pod);
         progress.say(5, "Asking the cluster for the server.");
 
+        let begun = Instant::now();
+        let plan = match planned {
+            Ok(plan) => plan,
+            // The settings were changed. A pod that is there already goes on.
+            Err(error) => {
+                let options = Options::read(&settings.options).map_err(Error::internal)?;
+                let time = options.start_timeout;
+                let Some(id) = self.pod_of(&launch.uid, &place, Patience::until(begun + time)).await? else {
+                    return Err(error);
+                };
+                watch::recall(&self.cluster, &self.view, &place.namespace, &place.pod).await;
+                let waiting = Waiting { backend: self, settings: &settings, place: &place, id, following };
+                let teller = Teller::new(progress, Telling::of(&options), begun);
+                return waiting.until_ready(teller, Budget::new(time)).await;
+            }
+        };
+        let (start_timeout, telling) = (plan.start_timeout, plan.telling.clone());
+
         let dropped = CancellationToken::new();
         let _guard = dropped.clone().drop_guard();
-        let begun = Instant::now();
         let (cluster, patience) = self.cluster.patient(start_timeout, dropped);
         let creation = Creation {
             cluster,
@@ -63,6 +80,13 @@ impl Kubernetes {
         let budget = Budget::new(start_timeout);
         let waiting = Waiting { backend: self, settings: &settings, place: &place, id: created.pod, following };
         waiting.until_ready(Teller::new(progress, telling, begun), budget).await
+    }
+
+    /// The cluster's identifier of a server's pod that is there.
+    async fn pod_of(&self, uid: &Uid, place: &Place, patience: Patience) -> Result<Option<String>> {
+        let find = || self.cluster.get::<Pod, Sighting>(Some(&place.namespace), &place.pod);
+        let found = patience.until_answered(find).await.map_err(|error| creation::refused(&error))?;
+        Ok(found.filter(|pod| pod.server().as_ref() == Some(uid) && !pod.is_going()).map(|pod| pod.metadata.uid))
     }
 }
 

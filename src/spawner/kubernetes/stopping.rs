@@ -11,7 +11,7 @@ use serde::Deserialize as _;
 use tokio::time::Instant;
 
 use super::api::{ApiError, Patience};
-use super::plan::Place;
+use super::plan::{ObjectRef, Place};
 use super::view::{Following, Sighting};
 use super::{Kubernetes, place_of};
 use super::{names, objects};
@@ -177,17 +177,27 @@ impl Stop<'_> {
         Ok(gone)
     }
 
-    /// Removes the objects that were made before the pod.
+    /// Removes the objects that were made before the pod. One of a kind that the cluster or the role does not have any more
+    /// stays, and the server is stopped all the same.
     async fn extra(&self) -> Result<(), ApiError> {
         for object in &self.place.extra {
-            let (resource, namespace, name) = (object.resource(), &self.place.namespace, &object.name);
-            let found = self.request(|| self.backend.cluster.get_any(&resource, namespace, name)).await?;
-            if let Some(found) = found.filter(|found| self.is_ours(&found.metadata)) {
-                let id = found.metadata.uid.as_deref();
-                self.request(|| self.backend.cluster.delete_any(&resource, namespace, name, id)).await?;
+            match self.remove(object).await {
+                Err(error) if matches!(error.code(), Some(403 | 404)) => tracing::warn!(
+                    server.uid = %self.uid, kind = object.kind, name = object.name, cause = %error,
+                    "an object of `pre_start` cannot be removed"
+                ),
+                removed => removed?,
             }
         }
         Ok(())
+    }
+
+    async fn remove(&self, object: &ObjectRef) -> Result<(), ApiError> {
+        let (resource, namespace, name) = (object.resource(), &self.place.namespace, &object.name);
+        let found = self.request(|| self.backend.cluster.get_any(&resource, namespace, name)).await?;
+        let Some(found) = found.filter(|found| self.is_ours(&found.metadata)) else { return Ok(()) };
+        let id = found.metadata.uid.as_deref();
+        self.request(|| self.backend.cluster.delete_any(&resource, namespace, name, id)).await
     }
 
     /// Applies what is to be there after the end. The server is gone: what cannot be applied is only logged.

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota};
 use outpost::clock::Clock;
 use outpost::metrics::Metrics;
 use outpost::spawner::kubernetes::api::{Cluster, Limits, Patience};
-use outpost::spawner::kubernetes::claims::{LAST_USED, ensure, retire};
+use outpost::spawner::kubernetes::claims::{LAST_USED, Terms, ensure, retire};
 use outpost::spawner::kubernetes::names::{HUB, INSTALLATION, SPAWNER, USERNAME};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -36,6 +36,10 @@ fn claim(namespace: &str, name: &str, user: &str) -> Value {
     })
 }
 
+fn terms(used: Option<DateTime<Utc>>) -> Terms {
+    Terms { is_made: true, is_adopted: true, used }
+}
+
 fn soon() -> Patience {
     Patience::until(Instant::now() + Duration::from_secs(10))
 }
@@ -53,18 +57,19 @@ async fn a_claim_is_made_once_and_found_again() {
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.admin().await, &namespace);
     let wanted = read(claim(&namespace, "ada", "Ada"));
     let soon = soon();
-    let (one, other) = tokio::join!(ensure(&api, &wanted, None, &soon), ensure(&api, &wanted, None, &soon));
+    let unnoted = terms(None);
+    let (one, other) = tokio::join!(ensure(&api, &wanted, &unnoted, &soon), ensure(&api, &wanted, &unnoted, &soon));
     one.and(other).unwrap();
     let made = claims.get("ada").await.unwrap();
-    ensure(&api, &wanted, None, &soon).await.unwrap();
+    ensure(&api, &wanted, &terms(None), &soon).await.unwrap();
     assert_eq!(claims.get("ada").await.unwrap(), made);
     assert!(!made.annotations().contains_key(LAST_USED));
     // Where claims are deleted some day, their use is noted.
     let now = Clock::System.now();
-    ensure(&api, &wanted, Some(now), &soon).await.unwrap();
+    ensure(&api, &wanted, &terms(Some(now)), &soon).await.unwrap();
     let noted = claims.get("ada").await.unwrap();
     assert!((noted.annotations()[LAST_USED].parse::<DateTime<Utc>>().unwrap() - now).num_seconds().abs() <= 1);
-    ensure(&api, &wanted, Some(now + TimeDelta::hours(1)), &soon).await.unwrap();
+    ensure(&api, &wanted, &terms(Some(now + TimeDelta::hours(1))), &soon).await.unwrap();
     assert_eq!(claims.get("ada").await.unwrap(), noted);
 }
 
@@ -74,8 +79,9 @@ async fn a_claim_of_somebody_else_is_not_touched() {
     let (namespace, api) = (cluster.namespace().await, api(cluster.admin().await));
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.admin().await, &namespace);
     let bobs = create(claims.clone(), claim(&namespace, "home", "Bob")).await;
-    let refused =
-        ensure(&api, &read(claim(&namespace, "home", "Ada")), Some(Clock::System.now()), &soon()).await.unwrap_err();
+    let refused = ensure(&api, &read(claim(&namespace, "home", "Ada")), &terms(Some(Clock::System.now())), &soon())
+        .await
+        .unwrap_err();
     assert_eq!(
         refused.to_string(),
         "The storage \"home\" that your server is to have belongs to somebody else. Please tell the administrators of this \
@@ -86,7 +92,7 @@ async fn a_claim_of_somebody_else_is_not_touched() {
     let mut old = claim(&namespace, "old", "Ada");
     old["metadata"]["labels"] = json!({"component": "singleuser-storage"});
     let old = create(claims.clone(), old).await;
-    ensure(&api, &read(claim(&namespace, "old", "Ada")), Some(Clock::System.now()), &soon()).await.unwrap();
+    ensure(&api, &read(claim(&namespace, "old", "Ada")), &terms(Some(Clock::System.now())), &soon()).await.unwrap();
     assert_eq!(claims.get("old").await.unwrap(), old);
 }
 
@@ -95,16 +101,17 @@ async fn a_full_quota_is_told_and_does_not_hide_a_claim() {
     let Some(cluster) = kube::Cluster::shared().await else { return };
     let (namespace, api) = (cluster.namespace().await, api(cluster.admin().await));
     let (ada, bob) = (read(claim(&namespace, "ada", "Ada")), read(claim(&namespace, "bob", "Bob")));
-    ensure(&api, &ada, None, &soon()).await.unwrap();
+    ensure(&api, &ada, &terms(None), &soon()).await.unwrap();
     let quotas: Api<ResourceQuota> = Api::namespaced(cluster.admin().await, &namespace);
     let most = json!({"persistentvolumeclaims": "1"});
     create(quotas.clone(), json!({"metadata": {"name": "storage"}, "spec": {"hard": most}})).await;
     // What its controller does.
     let status = json!({"status": {"hard": most, "used": most}});
     quotas.patch_status("storage", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
-    let refused = eventually("the quota is full", || async { ensure(&api, &bob, None, &soon()).await.err() }).await;
+    let refused =
+        eventually("the quota is full", || async { ensure(&api, &bob, &terms(None), &soon()).await.err() }).await;
     assert!(refused.to_string().contains("persistentvolumeclaims=1"), "{refused}");
-    ensure(&api, &ada, None, &soon()).await.unwrap();
+    ensure(&api, &ada, &terms(None), &soon()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,7 +154,7 @@ async fn a_claim_that_is_taken_meanwhile_stays() {
     let (namespace, api) = (cluster.namespace().await, api(cluster.admin().await));
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.admin().await, &namespace);
     let seen = create(claims.clone(), claim(&namespace, "ada", "Ada")).await;
-    ensure(&api, &read(claim(&namespace, "ada", "Ada")), Some(Clock::System.now()), &soon()).await.unwrap();
+    ensure(&api, &read(claim(&namespace, "ada", "Ada")), &terms(Some(Clock::System.now())), &soon()).await.unwrap();
     assert_eq!(api.delete_unchanged(&seen).await.unwrap_err().code(), Some(409));
     api.delete_unchanged(&claims.get("ada").await.unwrap()).await.unwrap();
     assert_eq!(names(&claims).await, [""; 0]);

@@ -2,15 +2,17 @@
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service};
 use kube::ResourceExt as _;
-use kube::api::{Api, Patch, PatchParams};
-use outpost::spawner::Status;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use outpost::config::Config;
+use outpost::model::{Handle, Launch};
+use outpost::spawner::{Progress, Status};
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::{Site, launch};
+use super::{Site, configuration, launch};
 use crate::support::eventually;
 use crate::support::kube::kubelet::starts;
-use crate::support::kube::{Step, create};
+use crate::support::kube::{Cluster, Step, create};
 
 const NAMED: &str = "pod_name_template = 'pod-{username}'\nsecret_name_template = 'secret-{username}'\n\
     pvc_name_template = 'claim-{username}'\nservices_enabled = true\n";
@@ -106,12 +108,17 @@ const STORAGE: &str = "storage_pvc_ensure = true\nstorage_capacity = '1Gi'\npvc_
     volumes = [{ name = 'home', persistentVolumeClaim = { claimName = 'claim-{username}' } }]\n";
 
 #[rstest]
-#[case::of_the_user(json!({"hub.jupyter.org/username": "ada"}), true)]
-#[case::of_another(json!({"hub.jupyter.org/username": "bob"}), false)]
-#[case::of_nobody(json!({}), false)]
+#[case::of_the_user(json!({"hub.jupyter.org/username": "ada"}), "hub", true)]
+#[case::of_a_user_of_that_name(json!({"hub.jupyter.org/username": "ada"}), "other", false)]
+#[case::of_another(json!({"hub.jupyter.org/username": "bob"}), "hub", false)]
+#[case::of_nobody(json!({}), "hub", false)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_claim_from_before_is_used_by_its_user_only(#[case] annotations: Value, #[case] starts: bool) {
-    let Some(site) = Site::new(STORAGE).await else { return };
+async fn a_claim_from_before_is_used_by_its_user_only(
+    #[case] annotations: Value,
+    #[case] hub: &str,
+    #[case] starts: bool,
+) {
+    let Some(site) = Site::new(&format!("{STORAGE}adopt_claims_of = '{hub}'\n")).await else { return };
     create::<PersistentVolumeClaim>(site.api(), a_claim(annotations)).await;
     // Nothing more can be claimed, which does not matter to what is there.
     limit(&site, json!({"persistentvolumeclaims": "0"})).await;
@@ -144,5 +151,51 @@ async fn a_claim_is_made_once_and_stays() {
     let message = site.failure(&launch).await;
     assert!(message.contains("quota"), "{message}");
     site.stop(&launch).await;
+    site.assert_is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_is_mounted_is_the_users_though_nobody_makes_it() {
+    let settings = STORAGE.replace("storage_pvc_ensure = true", "storage_pvc_ensure = false");
+    let Some(site) = Site::new(&settings).await else { return };
+    let launch = launch("ada", "");
+    assert!(site.failure(&launch).await.contains("\"claim-ada\" that your server is to have is not there"));
+    create::<PersistentVolumeClaim>(site.api(), a_claim(json!({"hub.jupyter.org/username": "bob"}))).await;
+    assert!(site.failure(&launch).await.contains("belongs to somebody else"));
+    site.stop(&launch).await;
+    site.assert_is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_of_nobody_is_no_users() {
+    let Some(cluster) = Cluster::shared().await else { return };
+    let (own, namespace) = (cluster.namespace().await, cluster.namespace().await);
+    let settings = format!("enable_user_namespaces = true\nuser_namespace_template = '{own}'\n");
+    let site = Site::within(cluster, namespace, &cluster.admin_kubeconfig(), &settings, |_| starts()).await;
+    let message = site.failure(&launch("ada", "")).await;
+    assert!(message.contains(&own) && message.contains("not known as yours"), "{message}");
+    assert_eq!(Api::<Pod>::namespaced(site.admin.clone(), &own).list(&ListParams::default()).await.unwrap().items, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_goes_on_with_other_settings_follows_its_pod() {
+    let Some(site) = Site::new("").await else { return };
+    let (started, waiting) = (launch("ada", ""), launch("bob", ""));
+    let handles = [&started, &waiting].map(|launch| site.prepared(launch));
+    let before = site.start(&started).await.unwrap();
+
+    let kubeconfig = Cluster::shared().await.unwrap().admin_kubeconfig();
+    let changed = configuration(&kubeconfig, &site.namespace, "pod_name_template = 'other-{uid}'");
+    let changed = Config::parse(&changed).unwrap();
+    site.spawner().reconfigure(&changed.spawners["cluster"]).unwrap();
+    let start =
+        async |launch: &Launch, handle: &Handle| site.spawner().start(handle, launch, &Progress::channel().0).await;
+    let after = start(&started, &handles[0]).await.unwrap();
+    assert_eq!((after.host, after.port), (before.host, before.port));
+    let refused = start(&waiting, &handles[1]).await.unwrap_err().to_string();
+    assert!(refused.contains("were changed while your server waited"), "{refused}");
+    for (launch, handle) in [&started, &waiting].into_iter().zip(&handles) {
+        site.spawner().stop(&launch.uid, handle).await.unwrap();
+    }
     site.assert_is_empty().await;
 }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, SecretKeySelector};
 
 use super::{Blueprint, certificates};
 use crate::error::{Error, Result};
-use crate::model::Names;
+use crate::model::{Names, has_login};
 use crate::spawner::singleuser;
 
 /// The longest name that a secret can have a value under.
@@ -158,7 +158,7 @@ impl Variable<'_> {
             Self::Composed(_) | Self::Found(_) => return None,
         };
         // Programs that read small letters have secrets, too.
-        (secret.fit(name) || secret.fit(&name.to_ascii_uppercase())).then_some(text)
+        (secret.fit(name) || secret.fit(&name.to_ascii_uppercase()) || has_login(&text)).then_some(text)
     }
 
     /// The other variables that it refers to.

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Blueprint;
 use crate::spawner::kubernetes::names::slugs;
-use crate::spawner::kubernetes::names::{SERVER, SERVERNAME, USERNAME, backend_labels, server_labels};
+use crate::spawner::kubernetes::names::{SERVER, SERVERNAME, USERNAME, server_labels};
 
 /// The two names of the label that says what part of a hub an object is.
 const COMPONENT: [&str; 2] = ["app.kubernetes.io/component", "component"];
@@ -43,11 +43,15 @@ pub fn of_claim(blueprint: &Blueprint<'_>, name: &str) -> ObjectMeta {
 
 /// Those of a namespace, which the servers of one user share.
 pub fn of_namespace(blueprint: &Blueprint<'_>) -> ObjectMeta {
-    let options = blueprint.options;
+    let (options, launch) = (blueprint.options, blueprint.launch);
+    let mut own = server_labels(blueprint.identity, &launch.id.hub, &launch.uid);
+    own.remove(SERVER);
+    let mut annotations = options.user_namespace_annotations.clone();
+    annotations.insert(USERNAME.to_owned(), launch.user.to_string());
     ObjectMeta {
         name: Some(blueprint.place.namespace.clone()),
-        labels: Some(labels([&options.user_namespace_labels], backend_labels(blueprint.identity))),
-        annotations: Some(options.user_namespace_annotations.clone()),
+        labels: Some(labels([&options.user_namespace_labels], own)),
+        annotations: Some(annotations),
         ..ObjectMeta::default()
     }
 }

@@ -24,6 +24,8 @@ pub fn pod(blueprint: &Blueprint<'_>) -> Result<Pod> {
         security_context: security_context(options)?,
         service_account_name: options.service_account.clone(),
         automount_service_account_token: token(options),
+        // Else a server reads the names and addresses of all others in its variables.
+        enable_service_links: Some(false),
         node_selector: some_map(options.node_selector.clone()),
         tolerations: some(options.tolerations.clone()),
         affinity: affinity::affinity(options),

@@ -173,6 +173,24 @@ fn a_namespace_of_the_list_can_be_chosen() {
     assert_eq!(site(json!({"enable_user_namespaces": true})).all_namespaces(), None);
 }
 
+#[test]
+fn a_profile_with_namespaces_of_users_opens_no_other() {
+    let settings = site(json!({"profile_list": [{"display_name": "p"},
+        {"display_name": "own", "kubespawner_override": {"enable_user_namespaces": true}}]}));
+    assert!(effective(&settings, &launch(json!({"namespace": "other"}), "p")).is_err());
+    assert!(effective(&settings, &launch(json!({}), "own")).unwrap().1.namespace.contains("ann"));
+}
+
+#[rstest]
+#[case::of_the_site("lab")]
+#[case::of_every_cluster("default")]
+#[case::of_the_cluster_itself("kube-system")]
+fn a_namespace_of_others_is_none_of_a_user(#[case] namespace: &str) {
+    let settings = site(json!({"enable_user_namespaces": true, "user_namespace_template": namespace}));
+    let refused = effective(&settings, &launch(json!({}), "")).unwrap_err();
+    assert!(refused.to_string().contains("cannot be that of one user"), "{refused}");
+}
+
 /// Any value that JSON has.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -197,4 +215,30 @@ proptest! {
         let _ = (options::OPTIONS.check)(key, &value);
         let _ = effective(&site(json!({})), &launch(json!({key: value}), ""));
     }
+}
+
+/// Kubernetes would fill in a secret where a user is called by its variable.
+#[test]
+fn the_name_of_a_user_is_no_variable() {
+    let container = json!({"name": "c", "image": "i", "args": ["{unescaped_username}"], "workingDir": "/{unescaped_username}",
+        "env": [{"name": "A", "value": "$(B) {unescaped_username}"}]});
+    let settings = site(json!({"environment": {"WHO": "{unescaped_username}"}, "init_containers": [container.clone()],
+        "extra_pod_config": {"ephemeralContainers": [container]}}));
+    let options = effective(&settings, &sample::launch("hub", "$(TOKEN)", "")).unwrap().0;
+    assert_eq!(options.environment["WHO"].value.as_deref(), Some("$$(TOKEN)"));
+    let container = &options.init_containers[0];
+    assert_eq!(container.args.as_ref().unwrap(), &["$$(TOKEN)"]);
+    assert_eq!(container.env.as_ref().unwrap()[0].value.as_deref(), Some("$(B) $$(TOKEN)"));
+    assert_eq!(container.working_dir.as_deref(), Some("/$(TOKEN)"));
+    assert_eq!(options.extra_pod_config["ephemeralContainers"][0]["args"], json!(["$$(TOKEN)"]));
+}
+
+#[rstest]
+#[case("[0].args[1]", true)]
+#[case("/spec/containers/0/env/-", true)]
+#[case("spec.containers[0].env[0].value", true)]
+#[case("containers[0].lifecycle.postStart.exec.command[0]", false)]
+#[case("data.args", false)]
+fn places_of_variables(#[case] path: &str, #[case] expected: bool) {
+    assert_eq!(has_variables(path), expected);
 }

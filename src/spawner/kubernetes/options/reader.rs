@@ -11,7 +11,10 @@ use serde_json::{Map, Value, json};
 
 use super::{DEFAULTS, kinds};
 use crate::model::{Template, quantity};
-use crate::spawner::kubernetes::names::slugs;
+use crate::spawner::kubernetes::names::{self, slugs};
+
+/// The longest period of an option: nobody waits for longer.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The options of which one after the other is read.
 pub struct Reader<'a> {
@@ -153,10 +156,11 @@ impl<'a> Reader<'a> {
         Ok(port.filter(|port| *port > 0).unwrap_or(8888))
     }
 
-    /// A period.
+    /// A period that somebody waits.
     pub fn period(&self, key: &'static str) -> Read<Duration> {
-        let expected = "a period like \"60s\" or a number of seconds";
-        self.as_what(key, expected, kinds::period).map(Option::unwrap_or_default)
+        let expected = "a period like \"60s\" or a number of seconds, and 7 days at most";
+        let read = |value: &Value| kinds::period(value).filter(|period| *period <= LONGEST);
+        self.as_what(key, expected, read).map(Option::unwrap_or_default)
     }
 
     /// The path of a directory, with a slash at its end.
@@ -170,11 +174,18 @@ impl<'a> Reader<'a> {
 
     /// Labels or annotations.
     pub fn labels(&self, key: &'static str) -> Read<BTreeMap<String, String>> {
-        self.as_what(key, "names like \"example.org/name\" and their values, all texts", |value| {
-            let labels = value.as_object()?.iter().filter(|(_, value)| !value.is_null());
-            labels.map(|(name, value)| Some((qualified(name)?, sound_text(value)?))).collect()
-        })
-        .map(Option::unwrap_or_default)
+        let labels: Read<Option<BTreeMap<_, _>>> =
+            self.as_what(key, "names like \"example.org/name\" and their values, all texts", |value| {
+                let labels = value.as_object()?.iter().filter(|(_, value)| !value.is_null());
+                labels.map(|(name, value)| Some((qualified(name)?, sound_text(value)?))).collect()
+            });
+        match labels?.unwrap_or_default() {
+            labels if labels.keys().any(|name| name.starts_with(names::PREFIX)) => {
+                let expected = format!("names and their values, of which none begins with `{}`", names::PREFIX);
+                Err(Mistake { key, expected })
+            }
+            labels => Ok(labels),
+        }
     }
 
     /// Labels as they are, not as what others make of them: their values are sound, too.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Options, plain_variables};
+use super::{Mistake, Options, plain_variables};
 use crate::spawner::OptionTable;
 
 /// The options that a hub can set. Names of objects, profiles and what runs with Outpost's own rights are the site's.
@@ -77,6 +77,7 @@ pub const OPTIONS: OptionTable = OptionTable {
         ("extra_pod_config", "it can hand over a node of the cluster"),
         ("fs_gid", "it can read files of other users on shared volumes"),
         ("gid", "it can read files of other users on shared volumes"),
+        ("image_pull_policy", "it can use images that others pulled"),
         ("image_pull_secrets", "it uses credentials of the namespace"),
         ("init_containers", "it runs any program before the server"),
         ("lifecycle_hooks", "it runs any program in the container"),
@@ -93,11 +94,13 @@ pub const OPTIONS: OptionTable = OptionTable {
         ("privileged", "it hands over a node of the cluster"),
         ("scheduler_name", "it goes around the site's scheduler"),
         ("service_account", "it hands over rights on the cluster"),
+        ("start_timeout", "it decides how long a start takes up the site's resources"),
         ("storage_access_modes", "it decides who else can use the storage"),
         ("storage_capacity", "it decides how much storage the site gives"),
         ("storage_class", "it decides which storage the site gives"),
         ("storage_extra_annotations", "it can change how storage is made"),
         ("storage_extra_labels", "it can change how storage is made"),
+        ("storage_pvc_ensure", "it decides whether the site gives storage"),
         ("storage_selector", "it can claim volumes of other users"),
         ("supplemental_gids", "it can read files of other users on shared volumes"),
         ("tolerations", "it can choose nodes that are kept for others"),
@@ -109,7 +112,12 @@ pub const OPTIONS: OptionTable = OptionTable {
         let alone = Map::from_iter([(key.to_owned(), value.clone())]);
         let read = match (key, value) {
             ("environment", Value::Object(variables)) => plain_variables(variables).map(drop),
-            _ => Options::read(&alone).map(drop),
+            _ => Options::read(&alone).and_then(|options| match options.delete_grace_period {
+                0 => {
+                    Err(Mistake { key: "delete_grace_period", expected: "a number of seconds, at least 1".to_owned() })
+                }
+                _ => Ok(()),
+            }),
         };
         read.map_err(|mistake| mistake.expected)
     },
@@ -200,6 +208,7 @@ mod tests {
         }
         let reference = serde_json::json!({"A": {"valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}});
         assert!((OPTIONS.check)("environment", &reference).unwrap_err().contains("values are texts"));
+        assert!((OPTIONS.check)("delete_grace_period", &serde_json::json!(0)).unwrap_err().contains("at least 1"));
         assert!((OPTIONS.check)("volumes", &serde_json::json!([{"nme": "x"}])).unwrap_err().contains("`[0].nme`"));
     }
 }

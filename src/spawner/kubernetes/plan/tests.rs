@@ -98,3 +98,29 @@ fn a_pod_without_the_server_is_a_mistake() {
     let mistake = site(json!({"pod_patch": patch})).check().unwrap_err();
     assert!(mistake.contains("`pod_patch`: it leaves no container \"notebook\""), "{mistake}");
 }
+
+#[rstest]
+#[case::an_option(json!({"volumes": [{"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}}]}))]
+#[case::another_option(json!({"extra_pod_config": {"volumes": [{"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}}]}}))]
+#[case::a_patch(json!({"pod_patch": {"spec": {"volumes": [{"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}}]}}}))]
+fn a_claim_of_the_user_that_is_mounted_is_looked_at(#[case] settings: Value) {
+    let (place, plan) = planned(settings);
+    assert_eq!(place.claim, plan.claim.unwrap().metadata.name);
+    assert_eq!((place.claim.as_deref(), plan.claim_is_made), (Some("claim-ann--x--my-hub---75658e33"), false));
+}
+
+#[rstest]
+#[case::other_names(json!({"pod_name_template": "other-{username}"}))]
+#[case::another_namespace(json!({"namespace": "other"}))]
+#[case::a_claim(json!({"volumes": [{"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}}]}))]
+#[case::another_object(json!({"object_kinds": ["v1/ConfigMap"],
+    "pre_start": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "before-{uid}"}}]}))]
+fn what_has_other_names_today_is_not_started(#[case] settings: Value) {
+    let launch = sample::launch("hub", "ann", "x");
+    let place = place(&site(json!({})), &launch).unwrap();
+    let mut changed = json!({"namespace": "lab"});
+    json_patch::merge(&mut changed, &settings);
+    let changed: Settings = serde_json::from_value(changed).unwrap();
+    let sentence = plan(&changed, &launch, &place, &IDENTITY).unwrap_err().to_string();
+    assert_eq!(sentence, "The settings of this system were changed while your server waited. Please start it again.");
+}

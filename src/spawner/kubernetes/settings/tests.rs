@@ -62,6 +62,11 @@ fn a_bad_key_is_named(#[case] text: &str, #[case] expected: &str) {
 #[case("cpu_limit = 0", "`cpu_limit` has to be a number of processors")]
 #[case("cpu_limit = 1\ncpu_guarantee = '1001m'", "`cpu_guarantee` must not be above `cpu_limit`")]
 #[case("start_timeout = 0", "`start_timeout` has to be 1s or more")]
+#[case("extra_labels = { 'outpost.jupyter.org/hub' = 'x' }", "of which none begins with `outpost.jupyter.org/`")]
+#[case("storage_extra_annotations = { 'outpost.jupyter.org/last-used' = 'x' }", "of which none begins with")]
+#[case("extra_pod_config = { hostNetwork = true }", "the site has to set `port`")]
+#[case("pod_patch = { spec = { hostNetwork = true } }", "the site has to set `port`")]
+#[case("start_timeout = '8days'", "7 days at most")]
 #[case("start_timeout = 1e18", "`start_timeout` has to be a period")]
 #[case(
     "slow_spawn_message = '{minutes}'",

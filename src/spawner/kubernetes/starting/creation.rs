@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
 use serde::Serialize;
@@ -70,15 +70,13 @@ impl Creation {
         self.is_wanted()?;
         self.has_place().await?;
         if let Some(namespace) = &self.plan.namespace {
-            match self.request(|| self.cluster.create(namespace)).await {
-                Err(error) if !error.is_conflict() => return Err(refused(&error)),
-                _ => {}
-            }
+            self.namespace(namespace).await?;
         }
         if let Some(claim) = &self.plan.claim {
-            // Nobody has to know when it was used where it is never deleted.
-            let now = self.settings.storage_retention.map(|_| Clock::System.now());
-            claims::ensure(&self.cluster, claim, now, &self.patience).await?;
+            let used = self.settings.storage_retention.map(|_| Clock::System.now());
+            let Plan { claim_is_made: is_made, claim_is_adopted: is_adopted, .. } = self.plan;
+            let terms = claims::Terms { is_made, is_adopted, used };
+            claims::ensure(&self.cluster, claim, &terms, &self.patience).await?;
         }
         for (object, reference) in self.plan.pre_start.iter().zip(&self.place.extra) {
             self.is_wanted()?;
@@ -100,6 +98,28 @@ impl Creation {
         let (secret, service) = (secret?, service?);
         self.turns.note(&self.uid, |ids| (ids.secret, ids.service) = (secret, service));
         Ok(created)
+    }
+
+    /// The user's namespace. One that is there has to be known as this user's.
+    async fn namespace(&self, wanted: &Namespace) -> Result<()> {
+        match self.request(|| self.cluster.create(wanted)).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.is_conflict() => {}
+            Err(error) => return Err(refused(&error)),
+        }
+        let name = &self.place.namespace;
+        let found = self.request(|| self.cluster.get::<Namespace, Namespace>(None, name)).await;
+        let user = |meta: &ObjectMeta| meta.annotations.as_ref().and_then(|all| all.get(names::USERNAME).cloned());
+        let is_users = found.map_err(|error| refused(&error))?.is_some_and(|found| {
+            same(&found.metadata, &wanted.metadata, &[names::INSTALLATION, names::SPAWNER, names::HUB])
+                && user(&found.metadata) == user(&wanted.metadata)
+        });
+        if is_users {
+            return Ok(());
+        }
+        Err(Error::failed(format!(
+            "The namespace \"{name}\" that your server is to be in is not known as yours in the cluster. Please tell the administrators of this system."
+        )))
     }
 
     /// Whether somebody still waits for the server. Asked before anything is created that only a later stop removes.

@@ -59,6 +59,16 @@ pub const DIFFERENCES: &[Difference] = &[
             *name = json!("a-user-whose-name-is-as-long-as-those---8e2e7e95--on---9e775f94");
         }
     }),
+    ("A user's namespace says whose it is, and is not that of other users.", |theirs, case| {
+        if let Some(metadata) = theirs.pointer_mut("/namespace/metadata") {
+            metadata["labels"]["outpost.jupyter.org/hub"] = json!(HUB);
+            metadata["annotations"]["hub.jupyter.org/username"] = case["user"].clone();
+        }
+    }),
+    ("A pod has no variables with the services of others, unless `extra_pod_config` says so.", |theirs, _| {
+        let spec = theirs["pod"]["spec"].as_object_mut().unwrap();
+        spec.entry("enableServiceLinks").or_insert(json!(false));
+    }),
     ("A claim has its class in its spec only, not also in an annotation of old.", |theirs, _| {
         each(theirs, "annotations", |annotations| {
             annotations.shift_remove("volume.beta.kubernetes.io/storage-class");
@@ -151,8 +161,10 @@ fn secret(theirs: &mut Value, case: &Value) {
     let mut data = theirs["secret"]["data"].as_object().cloned().unwrap_or_default();
     for variable in theirs.pointer_mut("/pod/spec/containers/0/env").unwrap().as_array_mut().unwrap() {
         let key = variable["name"].as_str().unwrap().to_owned();
-        if key.contains("TOKEN") {
-            data.insert(key.clone(), json!(STANDARD.encode(variable["value"].as_str().unwrap())));
+        if let Some(text) =
+            variable["value"].as_str().filter(|_| ["TOKEN", "AUTH"].iter().any(|sign| key.contains(sign)))
+        {
+            data.insert(key.clone(), json!(STANDARD.encode(text)));
             *variable = json!({"name": key, "valueFrom": {"secretKeyRef": {"name": name, "key": key}}});
         }
     }

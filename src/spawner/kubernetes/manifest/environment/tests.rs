@@ -137,3 +137,15 @@ fn a_name_that_is_none_is_refused_in_words(#[case] name: &str) {
     let error = planned(json!({}), &launch_with(&[(name, "x")], json!({}))).unwrap_err();
     assert!(error.to_string().contains(&format!("{name:?} cannot be set in a pod")), "{error}");
 }
+
+#[rstest]
+#[case("DB_PASS", "x")]
+#[case("MYAPIKEY", "x")]
+#[case("BASIC_AUTH", "x")]
+#[case("cookie", "x")]
+#[case("PGPWD", "x")]
+#[case("DATABASE", "postgresql://ada:pass@db/x")]
+fn what_looks_like_a_credential_is_in_the_secret(#[case] name: &str, #[case] value: &str) {
+    let (variable, secret) = variable(json!({}), &launch_with(&[(name, value)], json!({})), name);
+    assert_eq!((&variable["value"], secret.as_deref()), (&Value::Null, Some(value)));
+}
