@@ -98,11 +98,10 @@ fn an_option_has_its_field(#[case] key: &str, #[case] value: Value, #[case] fiel
 
 #[test]
 fn options_do_not_change_whose_an_object_is() {
-    let words = json!({"outpost.jupyter.org/server": "another", "outpost.jupyter.org/installation": "another",
-        "app.kubernetes.io/managed-by": "another", "hub.jupyter.org/username": "another",
+    let words = json!({"app.kubernetes.io/managed-by": "another", "hub.jupyter.org/username": "another",
         "hub.jupyter.org/servername": "another"});
     let options = json!({"extra_labels": words, "common_labels": words, "extra_annotations": words, "storage_extra_labels": words,
-        "storage_extra_annotations": words, "user_namespace_labels": {"outpost.jupyter.org/installation": "another"},
+        "storage_extra_annotations": words, "user_namespace_labels": {"app.kubernetes.io/managed-by": "another"},
         "storage_pvc_ensure": true, "storage_capacity": "1Gi", "services_enabled": true, "enable_user_namespaces": true});
     let mut launch = sample::launch("hub", "Ada L.", "My Server");
     launch.options = json!({"extra_labels": words}).as_object().unwrap().clone();
@@ -117,7 +116,7 @@ fn options_do_not_change_whose_an_object_is() {
         assert_eq!(annotations["hub.jupyter.org/servername"], "My Server");
     }
     let namespace = plan.namespace.unwrap().metadata;
-    assert_eq!(namespace.labels.unwrap()["outpost.jupyter.org/installation"], "installation-1");
+    assert_eq!(namespace.labels.unwrap()["app.kubernetes.io/managed-by"], "outpost");
     let claim = plan.claim.unwrap().metadata;
     assert_eq!(claim.annotations.unwrap()["hub.jupyter.org/username"], "Ada L.");
     let labels = claim.labels.unwrap();
