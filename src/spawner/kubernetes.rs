@@ -265,7 +265,12 @@ impl Spawner for Kubernetes {
         // One that another Outpost has just started may not have been seen here yet.
         match self.cluster.get::<Pod, Sighting>(Some(&place.namespace), &place.pod).await {
             Ok(found) => {
-                let found = found.filter(|pod| pod.server().as_ref() == Some(uid));
+                let labels = names::backend_labels(&self.identity()?);
+                let is_ours = |pod: &Sighting| {
+                    let labelled = labels.iter().all(|(name, value)| pod.metadata.labels.get(name) == Some(value));
+                    labelled && pod.server().as_ref() == Some(uid)
+                };
+                let found = found.filter(is_ours);
                 Ok(found.map_or(Status::Absent, |pod| failures::status(&pod)))
             }
             Err(error) => {
