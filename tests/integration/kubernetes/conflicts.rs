@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service};
 use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
+use outpost::model::Launch;
 use outpost::spawner::Status;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -35,34 +36,39 @@ async fn what_belongs_to_others_is_in_the_way_and_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leftover_is_replaced_and_a_server_that_runs_is_not() {
-    let settings = format!("{NAMED}start_timeout = 3\n");
+async fn an_earlier_server_gives_way_whether_or_not_it_runs() {
+    let settings = format!("{NAMED}start_timeout = 10\n");
     let ends = || [starts(), vec![Step::Hold, Step::Ends { code: 1, reason: "Error" }]].concat();
     let Some(site) = Site::scripted(&settings, move |_| ends()).await else { return };
-    let (first, second) = (launch("ada", "lab"), launch("ada", "lab"));
+    let [first, second, third] = [(); 3].map(|()| launch("ada", "lab"));
     site.start(&first).await.unwrap();
-    let message = site.failure(&second).await;
-    assert!(message.contains("An earlier start of your server still runs"), "{message}");
-    site.stop(&second).await;
-    assert_eq!(site.status(&first).await, Status::Running);
+    site.start(&second).await.unwrap();
+    is_alone(&site, &second).await;
 
     site.kubelet.go_on();
-    eventually("it has ended", || async { matches!(site.status(&first).await, Status::Exited(_)).then_some(()) }).await;
-    site.start(&second).await.unwrap();
-    assert_eq!(site.status(&second).await, Status::Running);
-    let pod = site.pod_of(&second.uid).await.unwrap();
+    let ended = || async { matches!(site.status(&second).await, Status::Exited(_)).then_some(()) };
+    eventually("it has ended", ended).await;
+    site.start(&third).await.unwrap();
+    // The others' stops come late: they find nothing of their own.
+    for launch in [&first, &second] {
+        site.stop(launch).await;
+        assert_eq!(site.status(launch).await, Status::Absent);
+    }
+    is_alone(&site, &third).await;
+    site.stop(&third).await;
+    site.assert_is_empty().await;
+}
+
+/// It runs, and what has its user's names is its own.
+async fn is_alone(site: &Site, launch: &Launch) {
+    assert_eq!(site.status(launch).await, Status::Running);
+    let pod = site.pod_of(&launch.uid).await.unwrap();
     for owners in [
         site.api::<Secret>().get("secret-ada").await.unwrap().owner_references()[0].uid.clone(),
         site.api::<Service>().get("pod-ada").await.unwrap().owner_references()[0].uid.clone(),
     ] {
         assert_eq!(Some(owners), pod.uid());
     }
-    // The first one's stop comes late: it finds nothing of its own.
-    site.stop(&first).await;
-    assert_eq!(site.status(&second).await, Status::Running);
-    assert_eq!(site.names::<Secret>().await, ["secret-ada"]);
-    site.stop(&second).await;
-    site.assert_is_empty().await;
 }
 
 /// The API server counts by a quota's status, which a controller would write.
