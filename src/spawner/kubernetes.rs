@@ -263,21 +263,14 @@ impl Spawner for Kubernetes {
             return Ok(failures::status(&pod));
         }
         // One that another Outpost has just started may not have been seen here yet.
-        match self.cluster.get::<Pod, Sighting>(Some(&place.namespace), &place.pod).await {
-            Ok(found) => {
-                let labels = names::backend_labels(&self.identity()?);
-                let is_ours = |pod: &Sighting| {
-                    let labelled = labels.iter().all(|(name, value)| pod.metadata.labels.get(name) == Some(value));
-                    labelled && pod.server().as_ref() == Some(uid)
-                };
-                let found = found.filter(is_ours);
-                Ok(found.map_or(Status::Absent, |pod| failures::status(&pod)))
-            }
-            Err(error) => {
-                tracing::debug!(server.uid = %uid, cause = %error, "a server's pod cannot be looked at");
-                Ok(Status::Unknown)
-            }
-        }
+        let labels = names::backend_labels(&self.identity()?);
+        let is_ours = |pod: &Sighting| {
+            let labelled = labels.iter().all(|(name, value)| pod.metadata.labels.get(name) == Some(value));
+            labelled && pod.server().as_ref() == Some(uid)
+        };
+        let found = self.cluster.get::<Pod, Sighting>(Some(&place.namespace), &place.pod).await;
+        let found = found.map_err(Error::internal)?.filter(is_ours);
+        Ok(found.map_or(Status::Absent, |pod| failures::status(&pod)))
     }
 
     /// A container that failed is begun again by its node, and would run although it counts for nothing.

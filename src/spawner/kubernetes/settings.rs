@@ -189,7 +189,6 @@ impl Default for Settings {
                 "*_KEY",
                 "*APIKEY*",
                 "*AUTH*",
-                "*COOKIE*",
             ])
             .expect(sound),
             object_kinds: Vec::new(),

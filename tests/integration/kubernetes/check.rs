@@ -30,8 +30,8 @@ async fn a_missing_right_is_named() {
     daemon.configure(&config(&cluster.kubeconfig(&cluster.token(&namespace, &rules).await)));
     let expected = [
         format!("delete pods in {namespace}"),
-        format!("create persistentvolumeclaims in {namespace}"),
         format!("get persistentvolumeclaims in {namespace}"),
+        format!("create persistentvolumeclaims in {namespace}"),
         "list nodes".to_owned(),
         "list pods".to_owned(),
         "list priorityclasses.scheduling.k8s.io".to_owned(),

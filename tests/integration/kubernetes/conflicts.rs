@@ -2,10 +2,9 @@
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service};
 use kube::ResourceExt as _;
-use kube::api::{Api, ListParams, Patch, PatchParams};
-use outpost::config::Config;
+use kube::api::{Api, Patch, PatchParams};
 use outpost::model::{Handle, Launch};
-use outpost::spawner::{Progress, Status};
+use outpost::spawner::{Progress, SpawnerSettings, Status};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -37,32 +36,45 @@ async fn what_belongs_to_others_is_in_the_way_and_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_earlier_start_gives_way_and_a_later_one_does_not() {
-    let Some(site) = Site::new(NAMED).await else { return };
-    let first = launch("ada", "lab");
-    // Who came first is told by the identifiers, which count milliseconds.
-    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-    let second = launch("ada", "lab");
+async fn an_earlier_server_gives_way_whether_or_not_it_runs() {
+    let settings = format!("{NAMED}start_timeout = 10\n");
+    let ends = || [starts(), vec![Step::Hold, Step::Ends { code: 1, reason: "Error" }]].concat();
+    let Some(site) = Site::scripted(&settings, move |_| ends()).await else { return };
+    let mut launches = [(); 3].map(|()| launch("ada", "lab"));
+    // Who came first is told by the identifiers.
+    launches.sort_by(|one, other| one.uid.cmp(&other.uid));
+    let [first, second, third] = launches;
     site.start(&first).await.unwrap();
     site.start(&second).await.unwrap();
-    assert_eq!(site.status(&first).await, Status::Absent);
+    is_alone(&site, &second).await;
     let message = site.failure(&first).await;
     assert!(message.contains("was started once more"), "{message}");
-    site.stop(&first).await;
-    assert_eq!(site.status(&second).await, Status::Running);
-    let pod = site.pod_of(&second.uid).await.unwrap();
+    is_alone(&site, &second).await;
+
+    site.kubelet.go_on();
+    let ended = || async { matches!(site.status(&second).await, Status::Exited(_)).then_some(()) };
+    eventually("it has ended", ended).await;
+    site.start(&third).await.unwrap();
+    // The others' stops come late: they find nothing of their own.
+    for launch in [&first, &second] {
+        site.stop(launch).await;
+        assert_eq!(site.status(launch).await, Status::Absent);
+    }
+    is_alone(&site, &third).await;
+    site.stop(&third).await;
+    site.assert_is_empty().await;
+}
+
+/// It runs, and what has its user's names is its own.
+async fn is_alone(site: &Site, launch: &Launch) {
+    assert_eq!(site.status(launch).await, Status::Running);
+    let pod = site.pod_of(&launch.uid).await.unwrap();
     for owners in [
         site.api::<Secret>().get("secret-ada").await.unwrap().owner_references()[0].uid.clone(),
         site.api::<Service>().get("pod-ada").await.unwrap().owner_references()[0].uid.clone(),
     ] {
         assert_eq!(Some(owners), pod.uid());
     }
-    // The first one's stop comes late: it finds nothing of its own.
-    site.stop(&first).await;
-    assert_eq!(site.status(&second).await, Status::Running);
-    assert_eq!(site.names::<Secret>().await, ["secret-ada"]);
-    site.stop(&second).await;
-    site.assert_is_empty().await;
 }
 
 /// The API server counts by a quota's status, which a controller would write.
@@ -182,10 +194,10 @@ async fn a_start_that_goes_on_with_other_settings_follows_its_pod() {
     let handles = [&started, &waiting].map(|launch| site.prepared(launch));
     let before = site.start(&started).await.unwrap();
 
-    let kubeconfig = Cluster::shared().await.unwrap().admin_kubeconfig();
-    let changed = configuration(&kubeconfig, &site.namespace, "pod_name_template = 'other-{uid}'");
-    let changed = Config::parse(&changed).unwrap();
-    site.spawner().reconfigure(&changed.spawners["cluster"]).unwrap();
+    let mut changed = site.outpost.outpost.config.load().spawners["cluster"].clone();
+    let SpawnerSettings::Kubernetes(settings) = &mut changed else { unreachable!() };
+    settings.options.insert("pod_name_template".to_owned(), json!("other-{uid}"));
+    site.spawner().reconfigure(&changed).unwrap();
     let start =
         async |launch: &Launch, handle: &Handle| site.spawner().start(handle, launch, &Progress::channel().0).await;
     let after = start(&started, &handles[0]).await.unwrap();

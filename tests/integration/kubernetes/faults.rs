@@ -77,8 +77,10 @@ impl Life {
         self.backend.start(&handle, launch, &Progress::channel().0).await.map(drop)
     }
 
+    /// As the outpost takes it: nothing is known where nobody answers.
     async fn status(&self, launch: &Launch) -> Status {
-        self.backend.status(&launch.uid, &self.backend.prepare(launch).unwrap()).await.unwrap()
+        let handle = self.backend.prepare(launch).unwrap();
+        self.backend.status(&launch.uid, &handle).await.unwrap_or(Status::Unknown)
     }
 
     /// As the outpost does it: again and again until it worked.

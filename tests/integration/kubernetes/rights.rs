@@ -15,9 +15,10 @@ fn rules(without: (&str, &str)) -> Value {
     let needed = rights::rules(&toml::from_str("storage_pvc_ensure = true").unwrap());
     let rule = |mut rule: Rule| {
         rule.verbs.retain(|verb| (*verb, &*rule.resource) != without);
-        json!({"apiGroups": [rule.group], "resources": [rule.resource], "verbs": rule.verbs})
+        let written = json!({"apiGroups": [rule.group], "resources": [rule.resource], "verbs": rule.verbs});
+        (!rule.verbs.is_empty()).then_some(written)
     };
-    needed.into_iter().map(rule).collect()
+    needed.into_iter().filter_map(rule).collect()
 }
 
 #[rstest]

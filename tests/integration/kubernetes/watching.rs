@@ -50,7 +50,8 @@ async fn an_api_server_that_was_away_and_forgot_is_followed_again() {
     cluster.compact().await;
     site.kubelet.go_on();
     until(&site, &one, "it has ended", |status| matches!(status, Status::Exited(exit) if exit.code == Some(7))).await;
-    site.start(&three).await.unwrap();
+    // The kubelet takes its time to come back.
+    eventually("a server starts", || async { site.start(&three).await.ok() }).await;
     for launch in [&one, &two, &three] {
         site.stop(launch).await;
     }

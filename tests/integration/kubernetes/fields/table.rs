@@ -77,7 +77,7 @@ pub const FIELDS: &[(&str, &str, &str, &str)] = &[
     ("pod_anti_affinity_required = [{ topologyKey = 'zone' }]", "pod", "/spec/affinity/podAntiAffinity/requiredDuringSchedulingIgnoredDuringExecution/0/topologyKey", r#""zone""#),
     ("scheduler_name = 'jupyter-scheduler'", "pod", "/spec/schedulerName", r#""jupyter-scheduler""#),
     ("priority_class_name = 'high-of-tests'", "pod", "/spec/priority", "1000"),
-    ("extra_pod_config = { hostNetwork = true, dnsPolicy = 'ClusterFirstWithHostNet' }", "pod", "/spec/dnsPolicy", r#""ClusterFirstWithHostNet""#),
+    ("port = 8888\nextra_pod_config = { hostNetwork = true, dnsPolicy = 'ClusterFirstWithHostNet' }", "pod", "/spec/dnsPolicy", r#""ClusterFirstWithHostNet""#),
     ("delete_grace_period = 7", "place", "/grace_period", "7"),
     // Where users have namespaces of their own.
     ("enable_user_namespaces = true\nuser_namespace_template = 'of-{username}-{uid}'\nuser_namespace_labels = { of = '{username}' }", "namespace", "/metadata/labels/of", r#""ada""#),
