@@ -132,6 +132,13 @@ impl Kubernetes {
         Ok(Identity { installation, spawner: &self.name })
     }
 
+    /// Whether a pod is this backend's, and of this server.
+    fn is_of(&self, uid: &Uid, pod: &Sighting) -> Result<bool> {
+        let labels = names::backend_labels(&self.identity()?);
+        let is_ours = labels.iter().all(|(name, value)| pod.metadata.labels.get(name) == Some(value));
+        Ok(is_ours && pod.server().as_ref() == Some(uid))
+    }
+
     fn handle(&self, place: &Place) -> Result<Handle> {
         let state = serde_json::to_value(place).map_err(Error::internal)?;
         Ok(Handle { spawner: self.name.as_str().into(), state })
@@ -263,14 +270,11 @@ impl Spawner for Kubernetes {
             return Ok(failures::status(&pod));
         }
         // One that another Outpost has just started may not have been seen here yet.
-        let labels = names::backend_labels(&self.identity()?);
-        let is_ours = |pod: &Sighting| {
-            let labelled = labels.iter().all(|(name, value)| pod.metadata.labels.get(name) == Some(value));
-            labelled && pod.server().as_ref() == Some(uid)
-        };
         let found = self.cluster.get::<Pod, Sighting>(Some(&place.namespace), &place.pod).await;
-        let found = found.map_err(Error::internal)?.filter(is_ours);
-        Ok(found.map_or(Status::Absent, |pod| failures::status(&pod)))
+        match found.map_err(Error::internal)? {
+            Some(pod) if self.is_of(uid, &pod)? => Ok(failures::status(&pod)),
+            _ => Ok(Status::Absent),
+        }
     }
 
     /// A container that failed is begun again by its node, and would run although it counts for nothing.

@@ -215,7 +215,7 @@ static DEFAULTS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
     });
     let mut defaults: Map<String, Value> = [
         ("common_labels", labels),
-        ("image", json!("quay.io/jupyterhub/singleuser:latest")),
+        ("image", json!("jupyterhub/singleuser:latest")),
         ("debug", json!(false)),
         ("disable_user_config", json!(false)),
         ("privileged", json!(false)),

@@ -86,7 +86,10 @@ impl Kubernetes {
     async fn pod_of(&self, uid: &Uid, place: &Place, patience: Patience) -> Result<Option<String>> {
         let find = || self.cluster.get::<Pod, Sighting>(Some(&place.namespace), &place.pod);
         let found = patience.until_answered(find).await.map_err(|error| creation::refused(&error))?;
-        Ok(found.filter(|pod| pod.server().as_ref() == Some(uid) && !pod.is_going()).map(|pod| pod.metadata.uid))
+        match found {
+            Some(pod) if self.is_of(uid, &pod)? && !pod.is_going() => Ok(Some(pod.metadata.uid)),
+            _ => Ok(None),
+        }
     }
 }
 

@@ -2,13 +2,13 @@
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service};
 use kube::ResourceExt as _;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use outpost::model::{Handle, Launch};
 use outpost::spawner::{Progress, SpawnerSettings, Status};
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::{Site, configuration, launch};
+use super::{Site, launch};
 use crate::support::eventually;
 use crate::support::kube::kubelet::starts;
 use crate::support::kube::{Cluster, Step, create};

@@ -81,8 +81,10 @@ fn of_outpost(case: &Value, theirs: &Value) -> Result<Value> {
     let (settings, launch) = (settings(case), launch(case, theirs));
     let place = place(&settings, &launch)?;
     let plan = plan(&settings, &launch, &place, &Identity { installation: INSTALLATION, spawner: SPAWNER })?;
+    // KubeSpawner asks nobody about one that it does not make.
+    let claim = plan.claim.filter(|_| plan.claim_is_made);
     Ok(json!({
-        "pod": plan.pod, "claim": plan.claim, "service": plan.service, "secret": plan.secret, "namespace": plan.namespace,
+        "pod": plan.pod, "claim": claim, "service": plan.service, "secret": plan.secret, "namespace": plan.namespace,
         "host": place.host,
     }))
 }

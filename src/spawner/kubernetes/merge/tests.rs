@@ -41,7 +41,7 @@ fn the_hub_wins_over_the_site_and_the_profile_over_the_hub() {
     let settings = with_profile(json!({}));
     assert_eq!(options(settings.clone(), json!({"image": "hub"}), "p").image, "hub");
     assert_eq!(options(settings, json!({}), "p").image, "site");
-    assert_eq!(options(json!({}), json!({}), "").image, "quay.io/jupyterhub/singleuser:latest");
+    assert_eq!(options(json!({}), json!({}), "").image, "jupyterhub/singleuser:latest");
 }
 
 #[test]

@@ -15,6 +15,21 @@ const OBJECTS: [&str; 5] = ["pod", "claim", "service", "secret", "namespace"];
 pub const DIFFERENCES: &[Difference] = &[
     ("Objects carry the labels that Outpost finds its own by.", our_labels),
     ("Objects say in which namespace they are, where KubeSpawner puts it into the URL only.", namespace),
+    (
+        "The image that is taken where nobody chose one names no registry: the cluster's nodes know theirs.",
+        |theirs, _| {
+            const IMAGE: &str = "jupyterhub/singleuser:latest";
+            let from_registry =
+                |value: &Value| value.as_str().is_some_and(|image| image.ends_with(&format!("/{IMAGE}")));
+            let container = &mut theirs["pod"]["spec"]["containers"][0];
+            if from_registry(&container["image"]) {
+                container["image"] = json!(IMAGE);
+                for name in ["JUPYTER_IMAGE", "JUPYTER_IMAGE_SPEC"] {
+                    *variable(theirs, name).unwrap() = json!(IMAGE);
+                }
+            }
+        },
+    ),
     ("No annotation has the version of a Python package.", |theirs, _| {
         each(theirs, "annotations", |annotations| {
             annotations.shift_remove("hub.jupyter.org/kubespawner-version");
