@@ -119,7 +119,6 @@ impl Outpost {
         let config = format!(
             "state_dir = '{}'\n[http]\nlisten = '{api}'\nadmin_listen = '{admin}'\n[log]\nlevel = 'warn'\n\
              [spawners.cluster]\ntype = 'kubernetes'\nkubeconfig = '{}'\nnamespace = '{namespace}'\nservices_enabled = true\n\
-             start_timeout = 120\n\
              [hubs.bench]\napi_url = 'http://127.0.0.1:1/hub/api'\nsend_events = false\nconcurrent_starts = 1000\n",
             dir.path().display(),
             cluster.admin_kubeconfig().display(),
