@@ -16,6 +16,7 @@ pub mod memory;
 pub mod options;
 pub mod process;
 pub mod singleuser;
+mod start_response;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -25,6 +26,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
+pub use self::start_response::StartResponse;
 use crate::error::Result;
 use crate::model::{Exit, Handle, Launch, Uid};
 

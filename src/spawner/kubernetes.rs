@@ -323,14 +323,7 @@ impl Spawner for Kubernetes {
     }
 
     fn start_response(&self, launch: &Launch, started: &Started) -> Result<String> {
-        let words = [
-            ("host", started.host.clone()),
-            ("port", started.port.to_string()),
-            ("name", launch.id.name.to_string()),
-            ("hub", launch.id.hub.to_string()),
-            ("user", launch.user.to_string()),
-        ];
-        self.settings.load().start_response.0.render(&words.into())
+        self.settings.load().start_response.answer(launch, started)
     }
 
     fn reconfigure(&self, settings: &SpawnerSettings) -> Result<(), String> {

@@ -44,7 +44,7 @@ use self::plan::Places;
 pub use self::settings::Settings;
 use self::starting::Slots;
 use self::state::{Record, Seen, Stage};
-pub use self::values::{AccountName, Argv, Bytes, Place, Ports, StartResponse, Text};
+pub use self::values::{AccountName, Argv, Bytes, Place, Ports, Text};
 use self::watch::Watched;
 use super::{Changes, Choice, Found, Offer, OptionTable, Progress, Spawner, SpawnerSettings, Started, Status};
 use crate::error::{Error, Result};
@@ -321,14 +321,7 @@ impl Spawner for Process {
     }
 
     fn start_response(&self, launch: &Launch, started: &Started) -> Result<String> {
-        let words = [
-            ("host", started.host.clone()),
-            ("port", started.port.to_string()),
-            ("name", launch.id.name.to_string()),
-            ("hub", launch.id.hub.to_string()),
-            ("user", launch.user.to_string()),
-        ];
-        self.settings.load().start_response.0.render(&words.into())
+        self.settings.load().start_response.answer(launch, started)
     }
 
     fn reconfigure(&self, settings: &SpawnerSettings) -> Result<(), String> {

@@ -264,10 +264,11 @@ pub fn expand_value(value: &mut Value, words: &TemplateContext<'_>, path: &str) 
     }
 }
 
+/// What ends a user's sentence about an option.
+pub const ADVICE: &str = "Please choose other options or ask the administrators of the system.";
+
 fn refused(mistake: Mistake) -> Error {
-    Error::Refused(format!(
-        "The option {mistake}. Please choose other options or ask the administrators of the system."
-    ))
+    Error::Refused(format!("The option {mistake}. {ADVICE}"))
 }
 
 #[cfg(test)]

@@ -17,8 +17,8 @@ use super::patch::PodPatch;
 use super::profiles::Profiles;
 use super::{merge, plan, sample};
 use crate::error::Error;
-use crate::model::{Names, Template, quantity};
-use crate::spawner::{Choice, Offer};
+use crate::model::{Names, quantity};
+use crate::spawner::{Choice, Offer, StartResponse};
 
 /// `type = "kubernetes"`: how servers are started as pods.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -138,26 +138,6 @@ pub enum CapacityCheck {
     Warn,
     /// The start is refused.
     Fail,
-}
-
-/// The answer to a start: a template of `host`, `port`, `name`, `hub` and `user`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StartResponse(pub Template);
-
-impl StartResponse {
-    /// Reads the template.
-    ///
-    /// # Errors
-    /// A sentence that names the unknown field or the open brace.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        Template::parse(text, &["host", "port", "name", "hub", "user"]).map(Self)
-    }
-}
-
-impl<'de> Deserialize<'de> for StartResponse {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
-    }
 }
 
 impl Default for Settings {
@@ -318,9 +298,12 @@ impl Settings {
     }
 }
 
-/// What an administrator reads.
+/// What an administrator reads: no advice for users.
 fn told(error: &Error) -> String {
-    error.cause().map_or_else(|| error.to_string(), str::to_owned)
+    let sentence = error.cause().map_or_else(|| error.to_string(), str::to_owned);
+    sentence
+        .strip_suffix(merge::ADVICE)
+        .map_or_else(|| sentence.clone(), |mistake| mistake.trim_end_matches(['.', ' ']).to_owned())
 }
 
 /// Where a pod reads which namespace it is in.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::values::{AccountName, Argv, Bytes, Place, Ports, StartResponse, Text};
-use crate::spawner::Offer;
+use super::values::{AccountName, Argv, Bytes, Place, Ports, Text};
+use crate::spawner::{Offer, StartResponse};
 
 /// `type = "process"`: how servers are started as processes of this machine.
 ///

@@ -95,8 +95,6 @@ templates! {
     Place = &["username", "servername", "hub", "user_id", "uid", "unix_user", "home"];
     /// A Unix user's name.
     AccountName = &["username", "hub", "user_id"];
-    /// The answer to a start.
-    StartResponse = &["host", "port", "name", "hub", "user"];
 }
 
 #[cfg(test)]
