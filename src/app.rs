@@ -144,6 +144,7 @@ impl App {
             spawners,
             hubs,
             auth: crate::auth::Auth::default(),
+            ssh_keys: crate::auth::SshKeys::default(),
             config: ArcSwap::from_pointee(config),
             definitions: ArcSwap::default(),
             view: crate::outpost::View::default(),

@@ -3,6 +3,7 @@
 //! All hashes are in memory, so that a request is authenticated while the database is down. A verified header is
 //! remembered by its salted hash, so that a poll costs no argon2; the memory is thrown away whenever a password changes.
 
+mod ssh_keys;
 mod token;
 
 use std::collections::{HashMap, HashSet};
@@ -16,6 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub use self::ssh_keys::{HubKey, KnownKeys, SshKeys};
 pub use self::token::{TokenScope, generate_token, parse_bearer, verify_secret};
 use crate::error::{Error, Result};
 use crate::store::PasswordRow;

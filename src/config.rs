@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 pub use self::environment::{Credential, Environment};
 use crate::spawner::SpawnerSettings;
-use crate::{admission, http, hub, store, tasks, telemetry};
+use crate::{admission, http, hub, ssh, store, tasks, telemetry};
 
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "/etc/outpost/outpost_config.toml";
@@ -31,6 +31,8 @@ pub struct Config {
     pub spawner: Option<String>,
     /// The listeners.
     pub http: http::Settings,
+    /// The SSH server.
+    pub ssh: ssh::Settings,
     /// The database.
     pub store: store::Settings,
     /// Log lines.
@@ -132,6 +134,7 @@ impl Config {
             }
         };
         note("http".to_owned(), self.http.check());
+        note("ssh".to_owned(), self.ssh.check());
         note("store".to_owned(), self.store.check());
         note("log".to_owned(), self.log.check());
         note("tasks".to_owned(), self.tasks.check());

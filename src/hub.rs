@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 pub use self::progress::{Report, Reporter, escape_html};
 pub use self::url::{base_url, is_below};
 use crate::config::Secret;
+use crate::dial;
 use crate::error::Result;
 use crate::metrics::{CallLabels, Metrics};
 use crate::model::{Certificates, Environment};
@@ -51,9 +52,44 @@ pub struct Settings {
     pub setup_tunnel: bool,
     /// The token for flavor updates, if the hub sends none with its requests.
     pub flavors_update_token: Option<Secret>,
+    /// The SSH public keys that it forwards with: lines of `authorized_keys`.
+    pub ssh_keys: Vec<String>,
+    /// Whether it is asked for the tunnels to its running servers when this Outpost, or its SSH server, was restarted:
+    /// `true`, `false`, or a CEL expression over `hub` and `server`. Default: `true` for hubs that have an SSH key here, or
+    /// `setup_tunnel`; one that does not tunnel would take the question for a broken tunnel and stop the server.
+    pub ssh_recreate_at_start: Option<Recreate>,
+    /// How it is asked.
+    pub ssh_recreate: RecreateBy,
+    /// With `ssh_recreate = "hub"`: the name of this site on the hub (its users' option `system`).
+    pub ssh_recreate_system: Option<String>,
+    /// With `ssh_recreate = "hub"`: the token of a service of the hub with the scope `custom:sshnode:restart`.
+    pub ssh_recreate_token: Option<Secret>,
+    /// The SSH connection that Outpost makes to the hub's side, for a site that lets nothing in.
+    pub dial: Option<dial::Settings>,
     /// How long one call to the hub may take.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
+}
+
+/// Whether tunnels are recreated.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(untagged)]
+pub enum Recreate {
+    /// All or none.
+    Always(bool),
+    /// Those for which this CEL expression is true.
+    When(String),
+}
+
+/// How a hub is asked to recreate tunnels.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum RecreateBy {
+    /// For each server, with its own token.
+    #[default]
+    Server,
+    /// Once for all servers.
+    Hub,
 }
 
 impl Default for Settings {
@@ -68,6 +104,12 @@ impl Default for Settings {
             send_events: true,
             setup_tunnel: false,
             flavors_update_token: None,
+            ssh_keys: Vec::new(),
+            ssh_recreate_at_start: None,
+            ssh_recreate: RecreateBy::default(),
+            ssh_recreate_system: None,
+            ssh_recreate_token: None,
+            dial: None,
             request_timeout: Duration::from_secs(10),
         }
     }

@@ -12,12 +12,13 @@
 //! | [`clock`], [`error`], [`metrics`], [`model`] | the vocabulary: values, no I/O |
 //! | [`store`] | SQLite or PostgreSQL |
 //! | [`spawner`] | the backends: a trait, local processes, pods of a cluster, memory |
+//! | [`dial`] | SSH connections that Outpost makes by itself |
 //! | [`hub`] | the client of one JupyterHub |
 //! | [`auth`], [`admission`] | decisions |
 //! | [`outpost`] | the use cases, the only place that orders effects |
 //! | [`admin`] | what administrators do, by the admin API and by the command line |
 //! | [`tasks`] | background work, one idempotent pass each |
-//! | [`http`], [`telemetry`] | the edges |
+//! | [`http`], [`ssh`], [`telemetry`] | the edges |
 //! | [`config`], [`app`], [`cli`] | the composition |
 
 pub mod admin;
@@ -27,6 +28,7 @@ pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod dial;
 pub mod error;
 pub mod http;
 pub mod hub;
@@ -34,6 +36,7 @@ pub mod metrics;
 pub mod model;
 pub mod outpost;
 pub mod spawner;
+pub mod ssh;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;

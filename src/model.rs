@@ -1,6 +1,7 @@
 //! The words that the rest of the crate speaks. Values only: nothing in here does any I/O.
 
 mod actor;
+mod authorized_key;
 mod credentials;
 mod launch;
 mod matching;
@@ -11,9 +12,11 @@ mod quota;
 mod request;
 mod resources;
 mod server;
+mod tunnel;
 mod usage;
 
 pub use actor::Actor;
+pub use authorized_key::{AuthorizedKey, fingerprint};
 pub use credentials::has_login;
 pub use launch::{AuthState, Certificates, Handle, Launch, Template, TemplateContext, path_segment};
 pub use matching::{FullMatch, Glob, Names};
@@ -24,4 +27,5 @@ pub use quota::{Counted, Need, OfFlavor, Quota, Scope};
 pub use request::{Environment, StartRequest, StoredRequest, check_authentication};
 pub use resources::{PLACEMENT, RESOURCES, Resources, check_resource};
 pub use server::{Exit, Phase, Server, ServerId, Uid};
+pub use tunnel::Tunnel;
 pub use usage::{Run, Usage, UsageFilter};

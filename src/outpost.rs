@@ -6,6 +6,7 @@
 
 mod definitions;
 mod drive;
+mod forward;
 mod lifetime;
 mod queue;
 mod recover;
@@ -27,11 +28,12 @@ use tokio_util::task::TaskTracker;
 pub use self::definitions::{
     Changed, Expected, InForce, Settings as FlavorSettings, change, in_force, read_entry, read_file, stored,
 };
+pub use self::forward::Unreachable;
 pub use self::queue::Queue;
 pub use self::site::{ReloadRequest, Reloaded, Reloads};
 pub use self::stop::Stopped;
 pub use self::view::{Entry, Place, State, View};
-use crate::auth::Auth;
+use crate::auth::{Auth, SshKeys};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -53,6 +55,8 @@ pub struct Outpost {
     pub hubs: Hubs,
     /// The hubs' passwords.
     pub auth: Auth,
+    /// The hubs' SSH keys.
+    pub ssh_keys: SshKeys,
     /// The configuration that is in force.
     pub config: ArcSwap<Config>,
     /// The flavors and credits that are in force.

@@ -14,6 +14,7 @@ mod ring;
 mod rotation;
 mod search;
 mod servers;
+mod ssh;
 mod tokens;
 mod usage;
 
@@ -39,6 +40,7 @@ pub use self::hubs::{HubRow, PasswordRow, Source};
 pub use self::ring::Ring;
 pub use self::search::{PastServer, Search};
 pub use self::servers::Advance;
+pub use self::ssh::SshKeyRow;
 pub use self::tokens::TokenRow;
 use crate::clock::Clock;
 use crate::error::{Error, Result};

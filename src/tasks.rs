@@ -131,6 +131,7 @@ async fn watch_changes(outpost: Arc<Outpost>, mut changes: mpsc::UnboundedReceiv
 
 async fn refresh(outpost: Arc<Outpost>) -> Result<()> {
     outpost.auth.update(outpost.store.passwords().await?);
+    outpost.ssh_keys.update(outpost.store.ssh_keys().await?);
     if outpost.store.changed_elsewhere().await? {
         // The mark moves only when all before it was read.
         let (since, now) = (outpost.refreshed(), outpost.clock.now());

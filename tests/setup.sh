@@ -298,6 +298,21 @@ _build_kube() (
     done
 )
 
+# --- OpenSSH ---------------------------------------------------------------------------------------------------
+
+# ensure_openssh: OpenSSH's programs; exports OUTPOST_TEST_SSHD, its server.
+ensure_openssh() {
+    local unit=/etc/systemd/system/ssh.service
+    # Debian's package would begin to listen at once and at every boot: nobody asked for that.
+    if [[ ! -x /usr/sbin/sshd && ! -e $unit ]] && _can_be_root; then
+        _as_root mkdir -p "${unit%/*}" && _as_root ln -s /dev/null "$unit" || return
+    fi
+    ensure_debian_packages openssh-client openssh-server || return
+    # What systemd makes for the service; root's sshd does not begin without.
+    [[ $EUID -ne 0 ]] || install -d -m 755 /run/sshd || return
+    export OUTPOST_TEST_SSHD=/usr/sbin/sshd
+}
+
 # --- cargo's helpers -------------------------------------------------------------------------------------------
 
 # ensure_cargo_tools: cargo deny and cargo machete in the pinned versions, on the PATH.

@@ -114,7 +114,13 @@ async fn reload(outpost: &Arc<Outpost>, options: &Options, context: &process::Co
     for key in &reloaded.at_restart {
         tracing::warn!(key, "this change of the configuration takes effect when Outpost is restarted");
     }
-    let config = Config { http: old.http.clone(), store: old.store.clone(), tasks: old.tasks.clone(), ..new };
+    let config = Config {
+        http: old.http.clone(),
+        ssh: old.ssh.clone(),
+        store: old.store.clone(),
+        tasks: old.tasks.clone(),
+        ..new
+    };
     if let Err(mistake) = apply(outpost, options, context, &old, &config).await {
         // What was changed before the mistake showed goes back.
         for (name, settings) in &old.spawners {
@@ -144,6 +150,7 @@ fn differences(old: &Config, new: &Config) -> Reloaded {
         ]),
         at_restart: names(&[
             ("http", new.http != old.http),
+            ("ssh", new.ssh != old.ssh),
             ("store", new.store != old.store),
             ("tasks", new.tasks != old.tasks),
             ("state_dir", new.state_dir != old.state_dir),

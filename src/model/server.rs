@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::{Handle, Need};
+use super::{Handle, Need, Tunnel};
 
 /// The identity of a server on the wire. `name` may be empty (JupyterHub's default server); every part may hold any
 /// Unicode, so none of them becomes part of a path, a header or a log line without escaping.
@@ -165,6 +165,10 @@ pub struct Server {
     pub asynchronous: bool,
     /// The answer to the start: `host:port`, or empty while the address is not known.
     pub address: Arc<str>,
+    /// Where the server itself listens (`host:port`), if the hub was told another address; else empty.
+    pub target: Arc<str>,
+    /// Whether the hub made its tunnel, as far as it was asked to.
+    pub tunnel: Tunnel,
     /// How it ended, once it did.
     pub exit: Option<Exit>,
     /// When the row was made.

@@ -129,7 +129,8 @@ impl Outpost {
     async fn became_running(self: &Arc<Self>, entry: &Arc<Entry>, address: &str) {
         let generation = entry.state().server.generation;
         let end_date = end_of(&entry.state().server, self.clock.now());
-        let stored = self.store.advance(&entry.uid, generation, &Advance::Running { address, end_date }).await;
+        let stored =
+            self.store.advance(&entry.uid, generation, &Advance::Running { address, target: "", end_date }).await;
         let failed = stored.is_err();
         let moved = entry.move_to(Phase::Running, |server| {
             server.address = address.into();
@@ -148,7 +149,7 @@ impl Outpost {
         if failed && moved {
             let (this, entry, address) = (self.clone(), entry.clone(), address.to_owned());
             self.tracker.spawn(async move {
-                this.persist(&entry, "running", || Advance::Running { address: &address, end_date }).await;
+                this.persist(&entry, "running", || Advance::Running { address: &address, target: "", end_date }).await;
             });
         }
     }

@@ -35,6 +35,7 @@ impl Outpost {
         self.spawners.begin(&self.store.installation().await?);
         self.store.heartbeat(&self.instance).await?;
         self.auth.update(self.store.passwords().await?);
+        self.ssh_keys.update(self.store.ssh_keys().await?);
         for hub in self.store.hubs().await? {
             match self.hubs.get(&hub.name) {
                 Ok(known) => known.pin(hub.api_url.as_deref()),

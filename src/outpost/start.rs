@@ -188,6 +188,8 @@ impl Outpost {
             handle,
             asynchronous,
             address: "".into(),
+            target: "".into(),
+            tunnel: crate::model::Tunnel::default(),
             exit: None,
             start_date: now,
             end_date: None,

@@ -393,6 +393,8 @@ mod tests {
             handle: Handle { spawner: "local".into(), state: Value::Null },
             asynchronous: true,
             address: phase.as_str().into(),
+            target: "".into(),
+            tunnel: crate::model::Tunnel::default(),
             exit: (phase == Phase::Ended).then(|| Exit { code: Some(3), early: false, reason: "x".to_owned() }),
             start_date,
             end_date: None,

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{BeginWrite as _, Db, Store, execute, on};
 use crate::error::{Error, Result};
-use crate::model::{Exit, Handle, Need, Phase, Server, ServerId, StoredRequest, Uid};
+use crate::model::{Exit, Handle, Need, Phase, Server, ServerId, StoredRequest, Tunnel, Uid};
 
 /// A move of a row, from the generation that the caller knows.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub enum Advance<'a> {
     Running {
         /// `host:port`, or empty.
         address: &'a str,
+        /// Where the server itself listens, if that is another address; else empty.
+        target: &'a str,
         /// When a server with a limited run-time has to end.
         end_date: Option<DateTime<Utc>>,
     },
@@ -45,6 +47,8 @@ struct Row {
     handle: String,
     asynchronous: bool,
     address: String,
+    target: String,
+    tunnel: String,
     exit_code: Option<i64>,
     exit_reason: Option<String>,
     start_date: DateTime<Utc>,
@@ -57,8 +61,8 @@ macro_rules! select_servers {
     ($rest:literal) => {
         concat!(
             "SELECT uid, hub, name, start_id, username, user_id, flavor, cpu_millis, memory_bytes, gpus, runtime_seconds, phase, \
-             generation, owner, handle, asynchronous, address, exit_code, exit_reason, start_date, end_date, last_update \
-             FROM servers ",
+             generation, owner, handle, asynchronous, address, target, tunnel, exit_code, exit_reason, start_date, end_date, \
+             last_update FROM servers ",
             $rest
         )
     };
@@ -125,7 +129,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn advance(&self, uid: &Uid, generation: i64, to: &Advance<'_>) -> Result<Option<i64>> {
-        const RUNNING: &str = "UPDATE servers SET phase = 'running', address = $4, running_at = $3, \
+        const RUNNING: &str = "UPDATE servers SET phase = 'running', address = $4, target = $6, running_at = $3, \
              end_date = CASE WHEN runtime_seconds IS NULL THEN end_date ELSE $5 END, generation = generation + 1, \
              changed_at = $3 WHERE uid = $1 AND generation = $2 AND phase = 'starting'";
         const ENDED: &str = "UPDATE servers SET phase = 'ended', exit_code = $4, exit_reason = $5, ended_at = $3, \
@@ -136,12 +140,13 @@ impl Store {
         let now = self.clock.now();
         self.timed("advance", async {
             let moved = match to {
-                Advance::Running { address, end_date } => execute!(self, RUNNING, |query| query
+                Advance::Running { address, target, end_date } => execute!(self, RUNNING, |query| query
                     .bind(uid.as_str())
                     .bind(generation)
                     .bind(now)
                     .bind(*address)
-                    .bind(*end_date)),
+                    .bind(*end_date)
+                    .bind(*target)),
                 Advance::Owner(owner) => {
                     execute!(self, OWNER, |query| query.bind(uid.as_str()).bind(generation).bind(now).bind(*owner))
                 }
@@ -311,6 +316,8 @@ impl Store {
             handle: parse::<Handle>(&self.ring.decrypt(&row.handle)?)?,
             asynchronous: row.asynchronous,
             address: row.address.into(),
+            target: row.target.into(),
+            tunnel: Tunnel::parse(&row.tunnel).ok_or_else(|| unreadable("tunnel"))?,
             exit: row.exit_reason.map(|reason| Exit {
                 code: row.exit_code.and_then(|code| i32::try_from(code).ok()),
                 early: false,

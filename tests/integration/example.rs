@@ -3,7 +3,7 @@
 use outpost::config::{Config, Environment};
 use outpost::outpost::FlavorSettings;
 use outpost::spawner::{SpawnerSettings, kubernetes, memory, process};
-use outpost::{http, hub, store, tasks, telemetry};
+use outpost::{http, hub, ssh, store, tasks, telemetry};
 
 const EXAMPLE: &str = include_str!("../../outpost_config.example.toml");
 
@@ -41,6 +41,7 @@ fn every_example_is_understood() {
 fn the_defaults_are_those_of_the_code() {
     let config = Config::parse(&uncommented(false)).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.http, http::Settings::default());
+    assert_eq!(config.ssh, ssh::Settings::default());
     assert_eq!(config.store, store::Settings::default());
     assert_eq!(config.log, telemetry::Settings::default());
     assert_eq!(config.tasks, tasks::Settings::default());
@@ -57,6 +58,7 @@ fn the_defaults_are_those_of_the_code() {
 fn no_key_is_missing() {
     let sections = [
         "[http]",
+        "[ssh]",
         "[store]",
         "[log]",
         "[tasks]",
@@ -64,6 +66,7 @@ fn no_key_is_missing() {
         "[flavors.authentication]",
         "[[overrides]]",
         "[hubs.x]",
+        "[hubs.x.dial]",
         "[spawners.x]\ntype = 'process'",
         "[spawners.x]\ntype = 'kubernetes'",
         "[spawners.x]\ntype = 'kubernetes'\n[spawners.x.fail_after]",
@@ -79,7 +82,7 @@ fn no_key_is_missing() {
         for key in keys {
             let found = EXAMPLE.contains(&format!("\n#{key} = "))
                 || EXAMPLE.contains(&format!("\n#[{key}"))
-                || EXAMPLE.contains(&format!(".{key}]\n"))
+                || EXAMPLE.contains(&format!(".{key}]"))
                 || EXAMPLE.contains(&format!(".profile_list.{key}."))
                 || EXAMPLE.contains(&format!("\n#[[{key}"))
                 || EXAMPLE.contains(&format!(".{key}]]"));

@@ -131,8 +131,11 @@ async fn only_servers_that_start_or_run_count(#[case] kind: Kind) {
     assert_eq!(claimed, Claimed::Starting);
     assert_eq!(bench.claim(&first, &[max(1)], &[], false).await, Claimed::Exists);
     assert_eq!(used(&bench.one(2, &[max(1)], false).await.1), [1]);
-    let generation =
-        store.advance(&first.uid, 0, &Advance::Running { address: "h:1", end_date: None }).await.unwrap().unwrap();
+    let generation = store
+        .advance(&first.uid, 0, &Advance::Running { address: "h:1", target: "", end_date: None })
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(used(&bench.one(2, &[max(1)], false).await.1), [1]);
     // One that ended by itself takes nothing up, though its row waits for the hub.
     let exit = outpost::model::Exit { code: Some(1), early: false, reason: String::new() };
@@ -332,7 +335,11 @@ async fn a_time_that_is_over_ends_a_server_unless_it_got_more(#[case] kind: Kind
     bench.claim(&server, &[max(5)], &[], false).await;
     clock.advance(TimeDelta::minutes(5));
     let end = clock.now() + hour;
-    store.advance(&server.uid, 0, &Advance::Running { address: "h:1", end_date: Some(end) }).await.unwrap().unwrap();
+    store
+        .advance(&server.uid, 0, &Advance::Running { address: "h:1", target: "", end_date: Some(end) })
+        .await
+        .unwrap()
+        .unwrap();
     let row = store.find_server(&server.id).await.unwrap().unwrap();
     assert_eq!((row.end_date, row.runtime), (Some(end), server.runtime), "it counts from when it runs");
     assert_eq!(store.warned_of(&server.uid).await.unwrap(), None);

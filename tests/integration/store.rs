@@ -45,7 +45,7 @@ async fn a_server_lives_and_leaves(#[case] kind: Kind) {
     assert!(store.find_server(&ServerId::new("other", odd, "0")).await.unwrap().is_none());
     assert_eq!(store.stored_request(&one.uid).await.unwrap().unwrap().env.get("JUPYTERHUB_API_TOKEN"), Some("s3cret"));
 
-    let running = Advance::Running { address: "h:1", end_date: None };
+    let running = Advance::Running { address: "h:1", target: "", end_date: None };
     assert_eq!(store.advance(&one.uid, 0, &running).await.unwrap(), Some(1));
     assert_eq!(store.advance(&one.uid, 0, &running).await.unwrap(), None, "from an old generation");
     let exit = Exit { code: Some(-9), early: false, reason: "killed".to_owned() };
@@ -171,7 +171,7 @@ async fn one_of_many_wins(#[case] kind: Kind) {
     let moves = (0..40).map(|_| {
         let (store, uid) = (store.clone(), uid.clone());
         tokio::spawn(async move {
-            store.advance(&uid, 0, &Advance::Running { address: "h:1", end_date: None }).await.unwrap()
+            store.advance(&uid, 0, &Advance::Running { address: "h:1", target: "", end_date: None }).await.unwrap()
         })
     });
     let mut moved = 0;

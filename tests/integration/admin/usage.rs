@@ -19,7 +19,7 @@ fn server(name: &str, user: &str, clock: &Clock) -> Server {
 
 async fn run(store: &Store, server: &Server) {
     assert!(store.insert_server(server, &StoredRequest::default()).await.unwrap());
-    let running = Advance::Running { address: "h:1", end_date: None };
+    let running = Advance::Running { address: "h:1", target: "", end_date: None };
     store.advance(&server.uid, 0, &running).await.unwrap().unwrap();
 }
 

@@ -77,6 +77,8 @@ pub fn a_server(clock: &Clock) -> Server {
         handle: Handle { spawner: "local".into(), state: json!({"a": 1}) },
         asynchronous: true,
         address: "".into(),
+        target: "".into(),
+        tunnel: outpost::model::Tunnel::default(),
         exit: None,
         start_date: now,
         end_date: None,

@@ -1,0 +1,89 @@
+//! The SSH server, by which hubs reach their servers and nothing else.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// `[ssh]`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Where hubs' SSH clients connect. Default: there is no SSH server.
+    pub listen: Option<SocketAddr>,
+    /// Name or address and port that hubs reach it by, for `outpost ssh fingerprint`. Default: `listen`.
+    pub public_address: Option<String>,
+    /// How many connections a hub may have at once.
+    pub connections_per_hub: usize,
+    /// How many open forwards (channels) a hub may have at once, over all its connections.
+    pub channels_per_hub: usize,
+    /// How many connections may be unauthenticated at once.
+    pub unauthenticated: usize,
+    /// How many of them from one address.
+    pub unauthenticated_per_address: usize,
+    /// How many keys a client may try.
+    pub authentication_attempts: usize,
+    /// How long a client has until it is authenticated.
+    #[serde(with = "humantime_serde")]
+    pub handshake_timeout: Duration,
+    /// How long a connection may be without a channel and without a sign of life (ssh's `ServerAliveInterval` is one).
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
+    /// How long a server may take to accept a forwarded connection.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// How long a server may refuse to read what its hub sends, before that one channel is closed.
+    #[serde(with = "humantime_serde")]
+    pub stall_timeout: Duration,
+    /// How long open channels may go on when Outpost ends.
+    #[serde(with = "humantime_serde")]
+    pub drain_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            public_address: None,
+            connections_per_hub: 100,
+            channels_per_hub: 10_000,
+            unauthenticated: 100,
+            unauthenticated_per_address: 20,
+            authentication_attempts: 6,
+            handshake_timeout: Duration::from_secs(20),
+            idle_timeout: Duration::from_secs(600),
+            connect_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Settings {
+    /// Checks what needs no network.
+    ///
+    /// # Errors
+    /// A sentence that names the key.
+    pub fn check(&self) -> Result<(), String> {
+        let numbers = [
+            ("connections_per_hub", self.connections_per_hub),
+            ("channels_per_hub", self.channels_per_hub),
+            ("unauthenticated", self.unauthenticated),
+            ("unauthenticated_per_address", self.unauthenticated_per_address),
+            ("authentication_attempts", self.authentication_attempts),
+        ];
+        if let Some((key, _)) = numbers.iter().find(|(_, number)| *number == 0) {
+            return Err(format!("{key}: has to be at least 1"));
+        }
+        let times = [
+            ("handshake_timeout", self.handshake_timeout),
+            ("idle_timeout", self.idle_timeout),
+            ("connect_timeout", self.connect_timeout),
+            ("stall_timeout", self.stall_timeout),
+        ];
+        match times.iter().find(|(_, time)| time.is_zero()) {
+            Some((key, _)) => Err(format!("{key}: must not be 0s")),
+            None => Ok(()),
+        }
+    }
+}
