@@ -1,9 +1,13 @@
 //! The SSH server, by which hubs reach their servers and nothing else.
 
+mod host_keys;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
+
+pub use self::host_keys::HostKeys;
 
 /// `[ssh]`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]

@@ -64,35 +64,6 @@ impl Store {
         self.timed("remove_ssh_key", async { Ok(execute!(self, SQL, |query| query.bind(id))? == 1) }).await
     }
 
-    /// The private host key in a state (`current` or `next`), as OpenSSH writes it.
-    ///
-    /// # Errors
-    /// The database does not answer, or the encryption keys do not fit.
-    pub async fn host_key(&self, state: &str) -> Result<Option<String>> {
-        const SQL: &str = "SELECT private_key FROM ssh_host_keys WHERE state = $1";
-        let token: Option<String> = self
-            .timed("host_key", async {
-                on!(&self.db, |pool| Ok(sqlx::query_scalar(SQL).bind(state).fetch_optional(pool).await?))
-            })
-            .await?;
-        token.map(|token| self.ring.decrypt(&token)).transpose()
-    }
-
-    /// Keeps a private host key unless there is one in that state; whichever Outpost comes first decides for all.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn add_host_key(&self, state: &str, fingerprint: &str, private_key: &str) -> Result<bool> {
-        const SQL: &str = "INSERT INTO ssh_host_keys (state, fingerprint, private_key, created_at) \
-             VALUES ($1, $2, $3, $4) ON CONFLICT (state) DO NOTHING";
-        let (token, now) = (self.ring.encrypt(private_key), self.clock.now());
-        self.timed("add_host_key", async {
-            let rows = execute!(self, SQL, |query| query.bind(state).bind(fingerprint).bind(&token).bind(now))?;
-            Ok(rows == 1)
-        })
-        .await
-    }
-
     /// Takes a lease, or renews it if `holder` has it: `true` as long as nobody else holds it.
     ///
     /// # Errors
