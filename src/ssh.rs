@@ -1,6 +1,7 @@
 //! The SSH server, by which hubs reach their servers and nothing else.
 
 mod host_keys;
+mod public_address;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,7 +16,7 @@ pub use self::host_keys::HostKeys;
 pub struct Settings {
     /// Where hubs' SSH clients connect. Default: there is no SSH server.
     pub listen: Option<SocketAddr>,
-    /// Name or address and port that hubs reach it by, for `outpost ssh fingerprint`. Default: `listen`.
+    /// Name or address and port that hubs reach it by, for `outpost ssh fingerprint`. Default: `listen`; without a port: 22.
     pub public_address: Option<String>,
     /// How many connections a hub may have at once.
     pub connections_per_hub: usize,
@@ -69,6 +70,7 @@ impl Settings {
     /// # Errors
     /// A sentence that names the key.
     pub fn check(&self) -> Result<(), String> {
+        self.check_public_address()?;
         let numbers = [
             ("connections_per_hub", self.connections_per_hub),
             ("channels_per_hub", self.channels_per_hub),

@@ -240,7 +240,7 @@ async fn keys_are_made_and_rotated() {
     daemon.spawn();
     daemon.up().await;
     let said = success(&daemon.run(&["keys", "rotate"]).await);
-    assert!(said.starts_with("1 servers were encrypted anew"), "{said}");
+    assert!(said.starts_with("1 values were encrypted anew"), "{said}");
     let said = success(&daemon.run(&["keys", "rotate"]).await);
     assert!(said.contains("all that is stored can be read with the first key alone"), "{said}");
     assert!(daemon.terminate().await.success());
