@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 pub use self::progress::{Report, Reporter, escape_html};
+pub(crate) use self::url::is_forbidden;
 pub use self::url::{base_url, is_below};
 use crate::config::Secret;
 use crate::dial;

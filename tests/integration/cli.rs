@@ -159,7 +159,7 @@ async fn hubs_come_and_go() {
     assert_eq!(send(start).await.unwrap().status, 200);
     let hubs = daemon.json(&["hub", "list", "--json"]).await;
     let site = hubs.as_array().unwrap().iter().find(|hub| hub["hub"] == "site").unwrap();
-    assert_eq!(*site, json!({"hub": "site", "passwords": 1, "servers": 1, "api_url": null}));
+    assert_eq!(*site, json!({"hub": "site", "passwords": 1, "ssh_keys": 0, "servers": 1, "api_url": null}));
     assert!(success(&run(&["hub", "list"]).await).starts_with(" HUB"));
     let (code, said) = failure(&run(&["hub", "remove", "site"]).await);
     assert!(code == 1 && said.contains("hub \"site\" has 1 servers; stop them first"), "{said}");

@@ -7,6 +7,7 @@ use russh::keys::{HashAlg, PublicKey};
 use secrecy::ExposeSecret as _;
 
 use super::*;
+use crate::support::ssh::{SshClient, admit, echo, say, server_at, works};
 
 fn current(keys: &HostKeys) -> PublicKey {
     keys.current().public_key().clone()
@@ -134,4 +135,44 @@ async fn the_command_line_and_the_admin_api_show_and_rotate_host_keys(#[case] ki
     assert_eq!(json!(current(&running).fingerprint(HashAlg::Sha256).to_string()), both[1]["fingerprint"]);
     let deeds: Vec<_> = site.deeds().await.into_iter().map(|deed| deed[1].clone()).collect();
     assert_eq!(deeds[..2], [json!("ssh.rotate_finish"), json!("ssh.rotate")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_rotation_new_connections_get_the_next_key_and_open_ones_go_on() {
+    let outpost = TestOutpost::start("[ssh]\nlisten = '127.0.0.1:0'\n").await;
+    let client = || SshClient::new(outpost.ssh.unwrap());
+    let (open, closed) = (client(), client());
+    admit(&outpost.outpost, "hub1", &open).await;
+    let echo = echo().await;
+    server_at(&outpost, "lab", echo).await;
+    let connected = open.run(&["-oRekeyLimit=1M"]).await;
+    assert_eq!(connected.code, Some(0), "{connected:?}");
+    let port = open.forward(&echo.to_string()).await;
+    assert!(works(port).await);
+    eventually("it is ready", || async { outpost.outpost.unready().await.is_empty().then_some(()) }).await;
+    assert_eq!(*outpost.outpost.listening.borrow(), 1);
+
+    let (store, next) = (&outpost.outpost.store, HostKey::generate().unwrap());
+    let first = store.current_host_key().await.unwrap().key;
+    assert!(store.add_host_key(HostKeyState::Next, &next).await.unwrap());
+    assert!(store.promote_host_key().await.unwrap());
+    admit(&outpost.outpost, "hub2", &closed).await;
+    // The client takes any key at its first connection, and writes down which it was.
+    let known = async |client: &SshClient| {
+        let _ = std::fs::remove_file(client.path("known_hosts"));
+        let ended = client.session(&["-S", "none"], &["true"]).await;
+        std::fs::read_to_string(client.path("known_hosts")).unwrap_or_else(|_| panic!("{ended:?}"))
+    };
+    let key = |key: &HostKey| key.public_line().split(' ').nth(1).unwrap().to_owned();
+    eventually("new connections get the next key", || async {
+        known(&closed).await.contains(&key(&next)).then_some(())
+    })
+    .await;
+    assert!(std::fs::read_to_string(open.path("known_hosts")).unwrap().contains(&key(&first)));
+    // Both sides exchange keys anew after each megabyte.
+    let much = vec![7; 5 << 20];
+    assert!(say(port, &much).await.unwrap() == much);
+    let later = open.run(&["-S", "none"]).await;
+    assert!(later.code != Some(0) && later.said.contains("HOST IDENTIFICATION HAS CHANGED"), "{later:?}");
+    outpost.stop().await;
 }
