@@ -93,13 +93,12 @@ async fn accept_all(mut listener: Listener, server: &Arc<Server>, connections: &
                 }
                 continue;
             }
-            Err(error) if is_of_one_client(&error) => continue,
             Err(error) => error,
         };
-        tracing::error!(%error, "no SSH connection can be accepted; trying again");
+        tracing::error!(%error, "an SSH connection could not be accepted; trying again");
         sleep(pause).await;
         pause = (pause * 2).min(PAUSE.1);
-        if !is_shortage(&error) {
+        if is_broken(&error) {
             listener = bind_again(listener).await;
             server.outpost.listening.send_modify(|times| *times += 1);
             tracing::warn!(address = %listener.address, "the SSH listener had to be replaced");
@@ -121,15 +120,9 @@ async fn bind_again(listener: Listener) -> Listener {
     }
 }
 
-/// Whether only the connection that was to be accepted is concerned.
-fn is_of_one_client(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, WouldBlock};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | WouldBlock)
-}
-
-/// Whether the listener is sound, and the process or the system has too little of something.
-fn is_shortage(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+/// Whether the listener itself is what failed, and not one connection, the system or the network.
+fn is_broken(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK))
 }
 
 #[cfg(test)]
@@ -138,13 +131,10 @@ mod tests {
 
     #[test]
     fn only_a_broken_listener_is_replaced() {
-        let error = io::Error::from_raw_os_error;
-        assert!(is_of_one_client(&error(libc::ECONNABORTED)));
-        for shortage in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
-            assert!(is_shortage(&error(shortage)) && !is_of_one_client(&error(shortage)));
-        }
-        for broken in [libc::EBADF, libc::EINVAL, libc::ENOTSOCK] {
-            assert!(!is_shortage(&error(broken)) && !is_of_one_client(&error(broken)));
+        let broken = |code| is_broken(&io::Error::from_raw_os_error(code));
+        assert!(broken(libc::EBADF) && broken(libc::EINVAL));
+        for passing in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ECONNABORTED, libc::EPERM, libc::ENETDOWN] {
+            assert!(!broken(passing));
         }
     }
 }

@@ -1,5 +1,8 @@
 //! The SSH server, with the real `ssh` client as OutpostSpawner calls it.
 
+mod ends;
+mod handshake;
+mod pressure;
 mod refused;
 
 use super::support::TestOutpost;

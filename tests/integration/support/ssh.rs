@@ -24,7 +24,7 @@ const HUBS_USER: &str = "jhuboutpost@127.0.0.1";
 /// A hub's side: a key, and the socket by which its `ssh` commands share a connection.
 pub struct SshClient {
     dir: TempDir,
-    port: u16,
+    pub port: u16,
 }
 
 /// What an `ssh` command came to.
