@@ -47,16 +47,13 @@ impl AuthorizedKey {
             return Err(FORMS.to_owned());
         }
         let (first, _) = word(line);
-        let options = if looks_like_a_type(first) { "" } else { options::extent(line)? };
-        let (kind, rest) = word(line[options.len()..].trim_start());
+        let text = if looks_like_a_type(first) { "" } else { options::extent(line)? };
+        let options = Options::parse(text, &Local)?;
+        let (kind, rest) = word(line[text.len()..].trim_start());
         let (data, comment) = word(rest);
-        let key = read_key(kind, data).map_err(|mistake| match mistake {
-            // More often a mistake in what was meant to be an option.
-            None => Options::parse(options, &Local).err().unwrap_or_else(|| FORMS.to_owned()),
-            Some(mistake) => mistake,
-        })?;
-        let parts = (options.len(), line.len() - comment.len());
-        Ok(Self { key, options: Options::parse(options, &Local)?, line: line.to_owned(), parts })
+        let key = read_key(kind, data)?;
+        let parts = (text.len(), line.len() - comment.len());
+        Ok(Self { key, options, line: line.to_owned(), parts })
     }
 
     /// Reads the lines of a file, but for empty ones and comments.
@@ -178,44 +175,34 @@ fn looks_like_a_type(word: &str) -> bool {
     ["ssh-", "ecdsa-", "sk-", "rsa-", "webauthn-"].iter().any(|start| word.starts_with(start))
 }
 
-/// Reads a key. A mistake of `None`: it does not begin like one.
-fn read_key(kind: &str, data: &str) -> Result<PublicKey, Option<String>> {
+/// Reads a key that follows the options.
+fn read_key(kind: &str, data: &str) -> Result<PublicKey, String> {
     if !looks_like_a_type(kind) {
-        return Err(None);
+        return Err(FORMS.to_owned());
     }
-    let refused = |mistake: &str| Err(Some(mistake.to_owned()));
-    if kind.contains("-cert-") {
-        return refused("is a certificate: give the public key that it was made for");
-    }
-    match Algorithm::new(kind) {
-        Ok(Algorithm::Ed25519 | Algorithm::Ecdsa { .. } | Algorithm::Rsa { hash: None }) => {}
-        Ok(Algorithm::Rsa { .. }) => return refused("has a signature's type: a key of this type begins with ssh-rsa"),
-        Ok(Algorithm::Dsa) => return refused("is a DSA key (ssh-dss), which nobody should trust any more"),
+    let mistake = match Algorithm::new(kind) {
+        _ if kind.contains("-cert-") => "is a certificate: give the public key that it was made for",
+        Ok(Algorithm::Ed25519 | Algorithm::Ecdsa { .. } | Algorithm::Rsa { hash: None }) => "",
+        Ok(Algorithm::Rsa { .. }) => "has a signature's type: a key of this type begins with ssh-rsa",
+        Ok(Algorithm::Dsa) => "is a DSA key (ssh-dss), which nobody should trust any more",
         Ok(Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256) => {
-            return refused(
-                "is a key of a security key (sk-…), which somebody has to touch: a hub has nobody who could",
-            );
+            "is a key of a security key (sk-…), which somebody has to touch: a hub has nobody who could"
         }
-        _ => {
-            return refused(
-                "is of an unknown type: ssh-ed25519, ecdsa-sha2-nistp256, -384, -521 and ssh-rsa can be used",
-            );
-        }
+        _ => "is of an unknown type: ssh-ed25519, ecdsa-sha2-nistp256, -384, -521 and ssh-rsa can be used",
+    };
+    if !mistake.is_empty() {
+        return Err(mistake.to_owned());
     }
     let key = PublicKey::from_openssh(&format!("{kind} {data}"));
-    let key =
-        key.map_err(|_| Some("is cut off or damaged: what follows the type is no key of that type".to_owned()))?;
-    match key.key_data() {
-        KeyData::Rsa(rsa) => {
-            let bits = rsa_bits(rsa.n().as_positive_bytes().unwrap_or_default());
-            if RSA_BITS.contains(&bits) {
-                return Ok(key);
-            }
+    let key = key.map_err(|_| "is cut off or damaged: what follows the type is no key of that type".to_owned())?;
+    if let KeyData::Rsa(rsa) = key.key_data() {
+        let bits = rsa_bits(rsa.n().as_positive_bytes().unwrap_or_default());
+        if !RSA_BITS.contains(&bits) {
             let (least, most) = RSA_BITS.into_inner();
-            Err(Some(format!("is an RSA key of {bits} bits: it has to have at least {least} and at most {most}")))
+            return Err(format!("is an RSA key of {bits} bits: it has to have at least {least} and at most {most}"));
         }
-        _ => Ok(key),
     }
+    Ok(key)
 }
 
 /// How many bits a number has.

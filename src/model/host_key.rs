@@ -74,6 +74,12 @@ impl HostKey {
         self.0.public_key()
     }
 
+    /// That half as in a file that ends in `.pub`.
+    #[must_use]
+    pub fn public_line(&self) -> String {
+        self.public().to_openssh().unwrap_or_default()
+    }
+
     /// `SHA256:…`
     #[must_use]
     pub fn fingerprint(&self) -> String {

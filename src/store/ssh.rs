@@ -1,4 +1,4 @@
-//! SSH keys: those of hubs, and those by which this installation is known.
+//! The hubs' SSH keys, and leases.
 
 use chrono::{DateTime, Utc};
 
@@ -51,6 +51,18 @@ impl Store {
                 .bind(key.line())
                 .bind(now))?;
             Ok(rows == 1)
+        })
+        .await
+    }
+
+    /// Replaces the line of a public key, and who manages it. `false`: there is none with this id.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn replace_ssh_key(&self, id: &str, source: Source, key: &AuthorizedKey) -> Result<bool> {
+        const SQL: &str = "UPDATE hub_ssh_keys SET source = $2, line = $3 WHERE id = $1";
+        self.timed("replace_ssh_key", async {
+            Ok(execute!(self, SQL, |query| query.bind(id).bind(source.as_str()).bind(key.line()))? == 1)
         })
         .await
     }
