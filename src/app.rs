@@ -150,6 +150,7 @@ impl App {
             view: crate::outpost::View::default(),
             queue: crate::outpost::Queue::default(),
             flavor_updates: tasks::flavor_updates::FlavorUpdates::default(),
+            tunnels: tasks::tunnels::Tunnels::new(Clock::System),
             metrics,
             clock: Clock::System,
             instance: context.instance.as_str().into(),

@@ -43,6 +43,7 @@ use crate::model::{AuthState, Server, ServerId};
 use crate::spawner::Registry;
 use crate::store::Store;
 use crate::tasks::flavor_updates::FlavorUpdates;
+use crate::tasks::tunnels::Tunnels;
 
 /// Everything that the use cases need. One for each process, shared by all edges and tasks.
 #[derive(Debug)]
@@ -67,6 +68,8 @@ pub struct Outpost {
     pub queue: Queue,
     /// Flavor updates that are due.
     pub flavor_updates: FlavorUpdates,
+    /// Whether hubs are to be asked for tunnels.
+    pub tunnels: Tunnels,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The time.

@@ -16,6 +16,7 @@ mod search;
 mod servers;
 mod ssh;
 mod tokens;
+mod tunnels;
 mod usage;
 
 use std::collections::HashMap;
@@ -42,6 +43,7 @@ pub use self::search::{PastServer, Search};
 pub use self::servers::Advance;
 pub use self::ssh::SshKeyRow;
 pub use self::tokens::TokenRow;
+pub use self::tunnels::DueTunnel;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;

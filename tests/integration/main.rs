@@ -20,3 +20,4 @@ mod recover;
 mod store;
 mod storm;
 mod support;
+mod tunnels;
