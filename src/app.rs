@@ -29,7 +29,7 @@ use crate::outpost::{Outpost, ReloadRequest, Reloads};
 use crate::spawner::{Changes, Registry, Spawner, SpawnerSettings, kubernetes, memory, process};
 use crate::store::{Ring, Store};
 use crate::telemetry::Level;
-use crate::{http, tasks};
+use crate::{http, ssh, tasks};
 
 /// How long a database may take for the first look, before Outpost serves without it.
 pub const FIRST_LOOK: Duration = Duration::from_secs(10);
@@ -66,6 +66,7 @@ pub struct App {
     options: Options,
     api: Option<Listener>,
     admin: Option<Listener>,
+    ssh: Option<ssh::Listener>,
     tls: Option<Tls>,
     changes: mpsc::UnboundedReceiver<Uid>,
     reload_requests: mpsc::Receiver<ReloadRequest>,
@@ -112,6 +113,10 @@ impl App {
         let api = Listener::bind(config.http.listen, tls.clone()).map_err(|error| format!("http.listen: {error}"))?;
         let admin =
             Listener::bind(config.http.admin_listen, None).map_err(|error| format!("http.admin_listen: {error}"))?;
+        let ssh = match config.ssh.listen {
+            Some(address) => Some(ssh::Listener::bind(address).await.map_err(|error| format!("ssh.listen: {error}"))?),
+            None => None,
+        };
 
         let metrics = Arc::new(Metrics::default());
         let store = open_store(&config, &options.environment, &state_dir, metrics.clone())?;
@@ -156,6 +161,7 @@ impl App {
             instance: context.instance.as_str().into(),
             loaded: watch::Sender::new(false),
             refreshed: AtomicI64::new(0),
+            looks: crate::outpost::Looks::default(),
             reloads,
             tracker,
             abort: CancellationToken::new(),
@@ -166,6 +172,7 @@ impl App {
             options,
             api: Some(api),
             admin: Some(admin),
+            ssh,
             tls,
             changes: changed,
             reload_requests,
@@ -184,6 +191,12 @@ impl App {
             None => Err(std::io::Error::other("it runs already")),
         };
         Ok((address(&self.api)?, address(&self.admin)?))
+    }
+
+    /// Where hubs' SSH clients connect, if anywhere.
+    #[must_use]
+    pub fn ssh_address(&self) -> Option<SocketAddr> {
+        self.ssh.as_ref().map(ssh::Listener::address)
     }
 
     /// Reads the database for the first time: schema, credentials, servers. A database that does not answer is no error:
@@ -239,7 +252,7 @@ impl App {
         Ok(generated)
     }
 
-    /// Serves until `shutdown` is cancelled, then ends in order: no new requests, requests in flight, background work, the
+    /// Serves until `shutdown` is cancelled, then ends in order: no new requests, those in flight and open forwards, background work, the
     /// database. Servers go on.
     ///
     /// # Errors
@@ -263,6 +276,10 @@ impl App {
             self.shutdown.clone(),
         ));
 
+        let forwards = self
+            .ssh
+            .take()
+            .map(|listener| outpost.tracker.spawn(listener.serve(outpost.clone(), self.shutdown.clone())));
         let serve = |listener: Listener, router| {
             listener.serve(router, self.shutdown.clone(), settings.request_timeout, settings.shutdown_timeout)
         };
@@ -289,6 +306,10 @@ impl App {
             }
         };
         self.shutdown.cancel();
+        if let Some(forwards) = forwards {
+            // They end by themselves: `ssh.drain_timeout`.
+            let _ = forwards.await;
+        }
         outpost.abort.cancel();
         outpost.tracker.close();
         if tokio::time::timeout(LAST_GRACE, outpost.tracker.wait()).await.is_err() {

@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 
 pub use self::progress::{Report, Reporter, escape_html};
 pub use self::tunnels::Asked;
+pub(crate) use self::url::is_forbidden;
 pub use self::url::{base_url, is_below};
 use crate::config::Secret;
 use crate::dial;

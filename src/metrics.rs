@@ -93,6 +93,29 @@ pub struct NamespaceLabels {
     pub namespace: String,
 }
 
+/// Labels of what a hub's SSH clients have open.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct SshLabels {
+    /// The hub's name.
+    pub hub: String,
+}
+
+/// Labels of bytes that were forwarded.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct SshBytesLabels {
+    /// The hub's name.
+    pub hub: String,
+    /// `to_server` or `to_hub`.
+    pub direction: &'static str,
+}
+
+/// Labels of what SSH clients were refused.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct SshRefusalLabels {
+    /// Why, in a word.
+    pub reason: &'static str,
+}
+
 /// Every metric, and the registry that prints them.
 #[derive(Debug)]
 pub struct Metrics {
@@ -127,6 +150,16 @@ pub struct Metrics {
     pub kubernetes_duration: Family<KubernetesLabels, Histogram>,
     /// When a namespace was last known to be seen as it is, in seconds since 1970.
     pub kubernetes_seen: Family<NamespaceLabels, Gauge>,
+    /// SSH connections of hubs.
+    pub ssh_connections: Family<SshLabels, Gauge>,
+    /// SSH connections that are not authenticated yet.
+    pub ssh_unauthenticated: Gauge,
+    /// Forwarded connections of hubs.
+    pub ssh_channels: Family<SshLabels, Gauge>,
+    /// Bytes that were forwarded.
+    pub ssh_bytes: Family<SshBytesLabels, Counter>,
+    /// What SSH clients were refused.
+    pub ssh_refusals: Family<SshRefusalLabels, Counter>,
 }
 
 /// 10 ms to 95 s.
@@ -161,6 +194,11 @@ impl Default for Metrics {
             kubernetes_requests: Family::default(),
             kubernetes_duration,
             kubernetes_seen: Family::default(),
+            ssh_connections: Family::default(),
+            ssh_unauthenticated: Gauge::default(),
+            ssh_channels: Family::default(),
+            ssh_bytes: Family::default(),
+            ssh_refusals: Family::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -206,6 +244,15 @@ impl Default for Metrics {
             "When a namespace was last known to be seen as it is",
             metrics.kubernetes_seen.clone(),
         );
+        registry.register("ssh_connections", "SSH connections, by hub", metrics.ssh_connections.clone());
+        registry.register(
+            "ssh_unauthenticated",
+            "SSH connections that are not authenticated yet",
+            metrics.ssh_unauthenticated.clone(),
+        );
+        registry.register("ssh_channels", "Forwarded connections that are open, by hub", metrics.ssh_channels.clone());
+        registry.register("ssh_bytes", "Bytes that were forwarded, by hub and direction", metrics.ssh_bytes.clone());
+        registry.register("ssh_refusals", "What SSH clients were refused, by reason", metrics.ssh_refusals.clone());
         Self { registry, ..metrics }
     }
 }

@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 pub use self::definitions::{
     Changed, Expected, InForce, Settings as FlavorSettings, change, in_force, read_entry, read_file, stored,
 };
-pub use self::forward::Unreachable;
+pub use self::forward::{Looks, Unreachable};
 pub use self::queue::Queue;
 pub use self::site::{ReloadRequest, Reloaded, Reloads};
 pub use self::stop::Stopped;
@@ -80,6 +80,8 @@ pub struct Outpost {
     pub loaded: watch::Sender<bool>,
     /// When rows that others moved were last read, in microseconds.
     pub refreshed: AtomicI64,
+    /// When a server that was not known was last looked for.
+    pub looks: Looks,
     /// Where the configuration file is asked to be read.
     pub reloads: Reloads,
     /// All background work, so that an end can wait for it.

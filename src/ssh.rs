@@ -1,9 +1,25 @@
 //! The SSH server, by which hubs reach their servers and nothing else.
+//!
+//! A hub's key says which hub a client is; nothing else does. All that a client gets is a connection to a server of its hub
+//! that is running at the moment when it asks ([`Outpost::forward_target`](crate::outpost::Outpost::forward_target)).
+
+pub mod algorithms;
+mod connection;
+mod forward;
+mod host_keys;
+mod limits;
+mod listener;
+mod refusals;
+mod server;
+mod stream;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
+
+pub use self::host_keys::HostKeys;
+pub use self::listener::Listener;
 
 /// `[ssh]`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]

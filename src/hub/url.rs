@@ -45,8 +45,9 @@ fn is_forbidden_host(url: &Url) -> bool {
     }
 }
 
-/// Addresses that are never a hub: link-local ones (cloud metadata among them), multicast and unspecified ones.
-fn is_forbidden(address: IpAddr) -> bool {
+/// Addresses that are never a hub, nor a server: link-local ones (cloud metadata among them), multicast and unspecified
+/// ones.
+pub(crate) fn is_forbidden(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_multicast() || v4.is_broadcast() || v4.is_unspecified(),
         IpAddr::V6(v6) => {

@@ -10,6 +10,8 @@ pub enum Actor {
     Token(Arc<str>),
     /// Somebody at the command line, by the Unix user: `cli:<name>`.
     Cli(Arc<str>),
+    /// An SSH client of a hub: `hub:<name>`.
+    Hub(Arc<str>),
 }
 
 impl fmt::Display for Actor {
@@ -17,6 +19,7 @@ impl fmt::Display for Actor {
         match self {
             Self::Token(name) => write!(f, "token:{name}"),
             Self::Cli(user) => write!(f, "cli:{user}"),
+            Self::Hub(name) => write!(f, "hub:{name}"),
         }
     }
 }

@@ -368,6 +368,13 @@ impl View {
         self.servers.read().unwrap_or_else(PoisonError::into_inner).by_uid.values().cloned().collect()
     }
 
+    /// A server that `fits`.
+    #[must_use]
+    pub fn find(&self, fits: impl Fn(&Entry) -> bool) -> Option<Arc<Entry>> {
+        let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
+        servers.by_uid.values().find(|entry| fits(entry)).cloned()
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

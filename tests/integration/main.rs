@@ -17,6 +17,7 @@ mod outage;
 mod process;
 mod real_hub;
 mod recover;
+mod ssh;
 mod store;
 mod storm;
 mod support;

@@ -8,6 +8,7 @@ pub mod kube;
 pub mod program;
 pub mod real_hub;
 pub mod server;
+pub mod ssh;
 
 use std::time::Duration;
 

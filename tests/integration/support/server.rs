@@ -1,5 +1,6 @@
 //! An Outpost in this process, on free ports, with the in-memory backend.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ pub struct TestOutpost {
     pub outpost: Arc<Outpost>,
     pub url: String,
     pub admin_url: String,
+    pub ssh: Option<SocketAddr>,
     pub db: Option<TestDb>,
     pub dir: Option<TempDir>,
     shutdown: CancellationToken,
@@ -88,6 +90,7 @@ impl TestOutpost {
         let client = client();
         let app = App::build(options).await.unwrap();
         let (api, admin) = app.addresses().unwrap();
+        let ssh = app.ssh_address();
         app.connect(outpost::app::FIRST_LOOK).await.unwrap();
         let (outpost, shutdown) = (app.outpost.clone(), app.shutdown.clone());
         let running = tokio::spawn(app.run());
@@ -95,6 +98,7 @@ impl TestOutpost {
             outpost,
             url: format!("http://{api}"),
             admin_url: format!("http://{admin}"),
+            ssh,
             db: None,
             dir: None,
             shutdown,

@@ -1,0 +1,203 @@
+//! One forwarded connection: a channel of a hub's SSH client, and a socket to the hub's server.
+//!
+//! Bytes are taken from one side only when the other takes them. A session hands out windows by itself, before what came
+//! was written, so that the bound on this side is the channel's buffer: when it is full the whole connection waits, which
+//! all users of a hub share. Therefore a server that takes nothing for `stall_timeout` loses its channel.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use prometheus_client::metrics::counter::Counter;
+use russh::server::{ChannelOpenHandle, Msg};
+use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::timeout;
+
+use super::connection::Connection;
+use super::limits::Slot;
+use super::refusals::Reason;
+use crate::auth::HubKey;
+use crate::metrics::SshBytesLabels;
+use crate::model::Phase;
+use crate::outpost::{Entry, Unreachable};
+
+/// How much is read from a server at once.
+const READ: usize = 256 * 1024;
+
+/// SSH's codes for a channel that is not opened.
+const PROHIBITED: u32 = 1;
+
+/// A forwarded connection.
+pub(super) struct Forward {
+    pub(super) connection: Arc<Connection>,
+    pub(super) key: Arc<HubKey>,
+    pub(super) host: String,
+    pub(super) port: u32,
+    pub(super) slot: Slot<Arc<str>>,
+}
+
+/// Why a forwarded connection ended before both sides were done.
+#[derive(Debug)]
+enum End {
+    /// The client closed the channel or is gone.
+    Client,
+    /// The server's socket failed.
+    Server(io::Error),
+    /// The server took nothing for too long.
+    Stalled,
+}
+
+impl Forward {
+    /// Opens the channel and forwards until it ends.
+    pub(super) async fn run(self, channel: Channel<Msg>, reply: ChannelOpenHandle) {
+        let ended = self.connection.ended.clone();
+        tokio::select! {
+            () = ended.cancelled() => {}
+            () = self.open(channel, reply) => {}
+        }
+    }
+
+    async fn open(&self, channel: Channel<Msg>, reply: ChannelOpenHandle) {
+        let (entry, addresses) = match self.destination().await {
+            Ok(destination) => destination,
+            Err(reason) => return reply.reject(self.refuse(reason)).await,
+        };
+        let target = format!("{}:{}", self.host, self.port);
+        let patience = self.connection.server.settings.connect_timeout;
+        let connected = tokio::select! {
+            () = left(&entry) => return reply.reject(ChannelOpenFailure::ConnectFailed).await,
+            connected = timeout(patience, TcpStream::connect(&*addresses)) => connected,
+        };
+        let socket = match connected {
+            Ok(Ok(socket)) => socket,
+            failed => {
+                let error = failed.map_or_else(|_| format!("nothing in {patience:?}"), |error| format!("{error:?}"));
+                tracing::info!(hub.name = ?self.key.hub, target, error, "a server does not accept a forwarded connection");
+                return reply.reject(ChannelOpenFailure::ConnectFailed).await;
+            }
+        };
+        // Whoever uses a notebook waits for single bytes.
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(target, %error, "TCP_NODELAY cannot be set");
+        }
+        reply.accept().await;
+        let (from_client, to_client) = channel.split();
+        let (from_server, to_server) = socket.into_split();
+        let end = tokio::select! {
+            () = left(&entry) => Ok(()),
+            end = async {
+                tokio::try_join!(self.upload(from_client, to_server), self.download(from_server, &to_client)).map(drop)
+            } => end,
+        };
+        match end {
+            Ok(()) | Err(End::Client) => {}
+            Err(End::Server(error)) => {
+                tracing::debug!(hub.name = ?self.key.hub, target, %error, "a server ended a forwarded connection")
+            }
+            Err(End::Stalled) => tracing::warn!(
+                hub.name = ?self.key.hub, target,
+                "a forwarded connection was closed, since its server has not read for longer than ssh.stall_timeout"
+            ),
+        }
+        // Without an answer if the connection is gone.
+        let _ = to_client.close().await;
+    }
+
+    async fn destination(&self) -> Result<(Arc<Entry>, Vec<SocketAddr>), Reason> {
+        let Ok(port) = u16::try_from(self.port) else { return Err(Reason::NoServer) };
+        if !self.key.key.permits_open(&self.host, port) {
+            return Err(Reason::KeyOptions);
+        }
+        let outpost = &self.connection.server.outpost;
+        let reason = |why| match why {
+            Unreachable::NoServer => Reason::NoServer,
+            Unreachable::Elsewhere => Reason::Elsewhere,
+            Unreachable::Forbidden | Unreachable::Unknown => Reason::Address,
+        };
+        let entry = outpost.forward_target(&self.key.hub, &self.host, port).await.map_err(reason)?;
+        let addresses = outpost.addresses_of(&entry).await.map_err(reason)?;
+        Ok((entry, addresses))
+    }
+
+    fn refuse(&self, reason: Reason) -> ChannelOpenFailure {
+        self.connection.refuse(Some(&self.key.hub), reason, format!("{}:{}", self.host, self.port));
+        prohibited(reason)
+    }
+
+    fn bytes(&self, direction: &'static str) -> Counter {
+        let labels = SshBytesLabels { hub: self.slot.key().as_ref().to_owned(), direction };
+        self.connection.server.outpost.metrics.ssh_bytes.get_or_create(&labels).clone()
+    }
+
+    /// From the client to the server, until the client has no more.
+    async fn upload(&self, mut from: ChannelReadHalf, mut to: OwnedWriteHalf) -> Result<(), End> {
+        let (bytes, patience) = (self.bytes("to_server"), self.connection.server.settings.stall_timeout);
+        loop {
+            match from.wait().await {
+                Some(ChannelMsg::Data { data }) => {
+                    write(&mut to, &data, patience).await?;
+                    bytes.inc_by(data.len() as u64);
+                }
+                Some(ChannelMsg::Eof) => break,
+                Some(ChannelMsg::Close) | None => return Err(End::Client),
+                Some(_) => {}
+            }
+        }
+        to.shutdown().await.map_err(End::Server)?;
+        // The other direction may go on, until the client closes the channel.
+        loop {
+            match from.wait().await {
+                Some(ChannelMsg::Close) | None => return Err(End::Client),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// From the server to the client, until the server has no more.
+    async fn download(&self, from: OwnedReadHalf, to: &ChannelWriteHalf<Msg>) -> Result<(), End> {
+        let bytes = self.bytes("to_hub");
+        loop {
+            // Without a buffer while there is nothing to be read: most connections are idle.
+            from.readable().await.map_err(End::Server)?;
+            let mut buffer = BytesMut::new();
+            loop {
+                buffer.reserve(READ);
+                match from.try_read_buf(&mut buffer) {
+                    Ok(0) => return to.eof().await.map_err(|_| End::Client),
+                    Ok(count) => {
+                        // Waits for the client's window.
+                        to.data_bytes(buffer.split().freeze()).await.map_err(|_| End::Client)?;
+                        bytes.inc_by(count as u64);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => return Err(End::Server(error)),
+                }
+            }
+        }
+    }
+}
+
+/// The answer to a client that may not have what it asked for.
+pub(super) fn prohibited(reason: Reason) -> ChannelOpenFailure {
+    ChannelOpenFailure::Other { code: PROHIBITED, reason: reason.sentence().to_owned() }
+}
+
+/// Waits until a server does not run any more.
+async fn left(entry: &Entry) {
+    let mut state = entry.subscribe();
+    // The sender lives as long as the entry, so that waiting cannot fail.
+    let _ = state.wait_for(|state| state.gone || state.server.phase != Phase::Running).await;
+}
+
+async fn write(to: &mut OwnedWriteHalf, mut data: &[u8], patience: Duration) -> Result<(), End> {
+    while !data.is_empty() {
+        let written = timeout(patience, to.write(data)).await.map_err(|_| End::Stalled)?.map_err(End::Server)?;
+        data = data.get(written..).unwrap_or_default();
+    }
+    Ok(())
+}

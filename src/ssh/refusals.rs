@@ -1,0 +1,235 @@
+//! What clients were refused: told to the log, the metrics and, for those that are known, the audit table. One that asks
+//! again and again is one line and one row a minute, and however many different things it asks for, memory stays bounded.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::metrics::SshRefusalLabels;
+use crate::model::Actor;
+use crate::outpost::Outpost;
+
+/// How often repeated refusals are told.
+pub(super) const PERIOD: Duration = Duration::from_secs(60);
+
+/// How many different refusals are told apart in that time.
+const DISTINCT: usize = 1000;
+
+/// Why something is refused.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Reason {
+    /// A shell, a command, a subsystem: anything in a session.
+    Session,
+    /// X11 forwarding.
+    X11,
+    /// A port or a socket on this side.
+    RemoteForward,
+    /// A Unix socket as the destination.
+    UnixSocket,
+    /// A destination that is no running server of this hub.
+    NoServer,
+    /// A server of this hub on the loopback of another machine.
+    Elsewhere,
+    /// A server whose name leads to addresses that are nobody's: link-local, multicast.
+    Address,
+    /// A destination that the key's own line does not permit.
+    KeyOptions,
+    /// The hub has as many connections as it may have.
+    Connections,
+    /// The hub has as many channels as it may have.
+    Channels,
+    /// A key that no hub has.
+    UnknownKey,
+    /// A hub's key that may not be used (any more, or from there).
+    KeyNotValid,
+    /// A signature by an algorithm that is not accepted.
+    Algorithm,
+    /// Too many clients that are not authenticated yet.
+    Unauthenticated,
+    /// Not authenticated in time.
+    Handshake,
+    /// What was sent is not SSH as it is spoken here.
+    Protocol,
+}
+
+impl Reason {
+    /// The metric's label, and the audit table's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::X11 => "x11",
+            Self::RemoteForward => "remote_forward",
+            Self::UnixSocket => "unix_socket",
+            Self::NoServer => "no_server",
+            Self::Elsewhere => "elsewhere",
+            Self::Address => "address",
+            Self::KeyOptions => "key_options",
+            Self::Connections => "connections",
+            Self::Channels => "channels",
+            Self::UnknownKey => "unknown_key",
+            Self::KeyNotValid => "key_not_valid",
+            Self::Algorithm => "algorithm",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Handshake => "handshake",
+            Self::Protocol => "protocol",
+        }
+    }
+
+    /// What the client and the log are told.
+    #[must_use]
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Session => "there are no shells, commands and subsystems here, only forwards to servers",
+            Self::X11 => "there is no X11 here",
+            Self::RemoteForward => "nothing is listened on for SSH clients",
+            Self::UnixSocket => "Unix sockets are not forwarded to",
+            Self::NoServer => "no running server of this hub has this address",
+            Self::Elsewhere => "the server runs on the loopback of another machine",
+            Self::Address => "the server's name leads to no address that may be connected to",
+            Self::KeyOptions => "the options of the hub's key do not permit this destination",
+            Self::Connections => "the hub has as many connections as ssh.connections_per_hub allows",
+            Self::Channels => "the hub has as many forwarded connections as ssh.channels_per_hub allows",
+            Self::UnknownKey => "no hub has this key",
+            Self::KeyNotValid => "the hub's key has expired or may not be used from this address",
+            Self::Algorithm => "the signature's algorithm is not accepted",
+            Self::Unauthenticated => "as many clients as allowed are not authenticated yet",
+            Self::Handshake => "the client did not authenticate in time",
+            Self::Protocol => "the client does not speak SSH as it is spoken here",
+        }
+    }
+}
+
+/// What was refused. Those that are equal are told together.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Refusal {
+    /// The hub; `None`: a stranger.
+    pub(super) hub: Option<Arc<str>>,
+    pub(super) reason: Reason,
+    /// What was asked for: `host:port`, or nothing.
+    pub(super) target: String,
+    /// The client's address.
+    pub(super) client: IpAddr,
+}
+
+/// Refusals of the last minute, with how often they came again since they were told.
+#[derive(Debug, Default)]
+struct Recent {
+    again: HashMap<Refusal, u64>,
+}
+
+impl Recent {
+    /// What is to be told at once: a refusal that is new.
+    fn note(&mut self, refusal: Refusal) -> Option<Refusal> {
+        if let Some(again) = self.again.get_mut(&refusal) {
+            *again += 1;
+            return None;
+        }
+        // Too many: what they wanted is not told apart any more, nor who they were.
+        let told_apart = self.again.len() < DISTINCT;
+        let refusal =
+            if told_apart { refusal } else { Refusal { target: "…".to_owned(), client: NOBODY, ..refusal } };
+        match self.again.get_mut(&refusal) {
+            Some(again) => {
+                *again += 1;
+                None
+            }
+            None => {
+                self.again.insert(refusal.clone(), 0);
+                Some(refusal)
+            }
+        }
+    }
+
+    /// What came again since it was told. What did not is forgotten.
+    fn take(&mut self) -> Vec<(Refusal, u64)> {
+        self.again.retain(|_, again| *again > 0);
+        self.again.iter_mut().map(|(refusal, again)| (refusal.clone(), std::mem::take(again))).collect()
+    }
+}
+
+const NOBODY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+
+/// Tells what was refused.
+#[derive(Debug)]
+pub(super) struct Refusals {
+    outpost: Arc<Outpost>,
+    recent: Mutex<Recent>,
+}
+
+impl Refusals {
+    pub(super) fn new(outpost: Arc<Outpost>) -> Self {
+        Self { outpost, recent: Mutex::default() }
+    }
+
+    /// Notes a refusal; it is told in the background.
+    pub(super) fn note(&self, refusal: Refusal) {
+        let labels = SshRefusalLabels { reason: refusal.reason.as_str() };
+        self.outpost.metrics.ssh_refusals.get_or_create(&labels).inc();
+        let new = self.recent.lock().unwrap_or_else(PoisonError::into_inner).note(refusal);
+        if let Some(refusal) = new {
+            let outpost = self.outpost.clone();
+            self.outpost.tracker.spawn(async move { tell(&outpost, &refusal, 1).await });
+        }
+    }
+
+    /// Tells what came again. Called once a minute, and at the end.
+    pub(super) async fn tell_again(&self) {
+        let again = self.recent.lock().unwrap_or_else(PoisonError::into_inner).take();
+        for (refusal, times) in again {
+            tell(&self.outpost, &refusal, times).await;
+        }
+    }
+}
+
+async fn tell(outpost: &Outpost, refusal: &Refusal, times: u64) {
+    let Refusal { hub, reason, target, client } = refusal;
+    let Some(hub) = hub else {
+        tracing::info!(client.address = %client, reason = reason.as_str(), times, "an SSH client was refused: {}", reason.sentence());
+        return;
+    };
+    tracing::warn!(hub.name = ?hub, client.address = %client, target = ?target, reason = reason.as_str(), times, "an SSH client of a hub was refused: {}", reason.sentence());
+    let detail = json!({
+        "reason": reason.as_str(), "target": target, "client": client.to_string(), "times": times,
+    });
+    if let Err(error) = outpost.store.record(&Actor::Hub(hub.clone()), "ssh.refused", hub, &detail).await {
+        tracing::warn!(hub.name = ?hub, cause = error.cause(), "the audit table does not know of a refusal");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(target: usize) -> Refusal {
+        Refusal { hub: Some("hub1".into()), reason: Reason::NoServer, target: target.to_string(), client: NOBODY }
+    }
+
+    #[test]
+    fn a_refusal_is_told_at_once_and_then_once_a_period() {
+        let mut recent = Recent::default();
+        assert_eq!(recent.note(refusal(1)), Some(refusal(1)));
+        assert_eq!(recent.note(refusal(1)), None);
+        assert_eq!(recent.note(refusal(1)), None);
+        assert_eq!(recent.note(refusal(2)), Some(refusal(2)));
+        assert_eq!(recent.take(), [(refusal(1), 2)]);
+        assert_eq!(recent.note(refusal(1)), None, "it is still going on");
+        assert_eq!(recent.take(), [(refusal(1), 1)]);
+        assert_eq!(recent.take(), []);
+        assert_eq!(recent.note(refusal(1)), Some(refusal(1)), "it was over");
+    }
+
+    #[test]
+    fn however_much_is_asked_for_little_is_kept() {
+        let mut recent = Recent::default();
+        let told = (0..100_000).filter_map(|target| recent.note(refusal(target))).count();
+        assert_eq!(told, DISTINCT + 1);
+        let again = recent.take();
+        assert_eq!(again.len(), 1);
+        assert_eq!(again[0].0.target, "…");
+        assert_eq!(again[0].1, 100_000 - told as u64);
+    }
+}
