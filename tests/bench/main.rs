@@ -7,6 +7,7 @@ mod admission;
 mod client;
 mod kubernetes;
 mod memory;
+mod tunnels;
 #[path = "../integration"]
 #[expect(dead_code, unused_imports, reason = "most of it is for the tests")]
 mod integration {
@@ -57,6 +58,9 @@ fn main() {
         }
         if wanted("kubernetes") {
             kubernetes::measure().await;
+        }
+        if wanted("tunnels") {
+            tunnels::measure().await;
         }
     });
 }
