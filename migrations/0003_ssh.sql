@@ -30,3 +30,6 @@ CREATE TABLE leases (
 ALTER TABLE servers ADD COLUMN target TEXT NOT NULL DEFAULT '';
 -- Whether its hub was asked for its tunnel since the last restart: empty (not asked), `due`, `made`, or `refused <status>`.
 ALTER TABLE servers ADD COLUMN tunnel TEXT NOT NULL DEFAULT '';
+-- Since when: when it became due, or when the question was asked that had this answer.
+ALTER TABLE servers ADD COLUMN tunnel_at TIMESTAMPTZ;
+CREATE INDEX servers_tunnel_due ON servers (hub, uid) WHERE tunnel = 'due';

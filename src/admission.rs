@@ -13,6 +13,7 @@ mod matching;
 mod normalise;
 mod overrides;
 mod sentences;
+mod tunnels;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ pub use self::normalise::Normalise;
 pub use self::overrides::Rules;
 use self::overrides::{Facts, Rule, Scales, Weighed};
 pub use self::sentences::{OwnServer, refusal, waiting};
+pub use self::tunnels::WantedTunnels;
 use crate::error::{Error, Result};
 use crate::model::{Need, Quota, merge, without_nulls};
 use crate::spawner::{Choice, Offer, OptionTable, SiteOffer};

@@ -155,6 +155,10 @@ impl Config {
         for (name, hub) in &self.hubs {
             note(format!("hubs.{name:?}"), hub::check_name(name));
             note(format!("hubs.{name:?}"), hub.check());
+            if let Some(setting) = &hub.ssh_recreate_at_start {
+                let mistake = admission::WantedTunnels::parse(setting).map(drop);
+                note(format!("hubs.{name:?}.ssh_recreate_at_start"), mistake);
+            }
             if let Some(spawner) = &hub.spawner {
                 note(format!("hubs.{name:?}.spawner"), self.known_spawner(spawner));
             }
@@ -227,6 +231,9 @@ mod tests {
             ("[log]\nlevel = 'no=such=level'\n", "log"),
             ("[[overrides]]\nbackend = ['local', 'locall']\nallow = 'none'\n", "overrides: rule 1: backend \"locall\""),
             ("[hubs.a]\npasswords = [{file='a'}, {file='b'}, {file='c'}]\n", "at most two"),
+            ("[hubs.a]\nssh_recreate_at_start = 'server.usr ='\n", "hubs.\"a\".ssh_recreate_at_start: `server.usr =`"),
+            ("[hubs.a]\nssh_recreate = 'hub'\n", "hubs.\"a\": ssh_recreate_system: is needed"),
+            ("[tasks]\nconcurrent_tunnels = 0\n", "tasks: concurrent_tunnels: has to be at least 1"),
             ("[store]\nurl = 'postgresql://u:secret@h/d'\n", "store.password"),
         ];
         for (text, expected) in cases {

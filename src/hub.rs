@@ -5,6 +5,7 @@
 //! per hub, in number: a hub that is down delays nobody else.
 
 mod progress;
+mod tunnels;
 mod url;
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,10 +16,11 @@ use std::time::Duration;
 use ::url::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
 pub use self::progress::{Report, Reporter, escape_html};
+pub use self::tunnels::Asked;
 pub(crate) use self::url::is_forbidden;
 pub use self::url::{base_url, is_below};
 use crate::config::Secret;
@@ -131,6 +133,7 @@ impl Settings {
         if self.request_timeout.is_zero() {
             return Err("request_timeout: must not be 0s".to_owned());
         }
+        self.check_recreation()?;
         self.api_url
             .as_deref()
             .map_or(Ok(()), |api_url| base_url(api_url).map(drop).map_err(|error| format!("api_url: {error}")))
@@ -144,7 +147,7 @@ impl Settings {
             .redirect(reqwest::redirect::Policy::none())
             .timeout(self.request_timeout)
             .connect_timeout(self.request_timeout.min(Duration::from_secs(5)))
-            .pool_max_idle_per_host(2)
+            .pool_max_idle_per_host(CALLS_AT_ONCE)
             .pool_idle_timeout(Duration::from_secs(30))
             .dns_resolver(url::PublicResolver)
             .user_agent(concat!("outpost/", env!("CARGO_PKG_VERSION")))
@@ -279,7 +282,7 @@ impl Hub {
         let token = secret("JUPYTERHUB_API_TOKEN");
         Callbacks {
             events: below("JUPYTERHUB_EVENTS_URL").filter(|_| self.settings.send_events && token.is_some()),
-            tunnel: below("JUPYTERHUB_SETUPTUNNEL_URL").filter(|_| self.settings.setup_tunnel && token.is_some()),
+            tunnel: below("JUPYTERHUB_SETUPTUNNEL_URL").filter(|_| token.is_some()),
             flavors: below("JUPYTERHUB_FLAVORS_UPDATE_URL")
                 .zip(secret("JUPYTERHUB_FLAVORS_UPDATE_TOKEN").or_else(configured)),
             token: token.unwrap_or_default(),
@@ -287,14 +290,6 @@ impl Hub {
                 let client = self.settings.client(Some(certificates));
                 client.inspect_err(|mistake| tracing::warn!(hub.name = ?self.name, mistake, "calls go without it")).ok()
             }),
-        }
-    }
-
-    /// Asks the hub to make its tunnel to `address` (`host:port`).
-    pub async fn setup_tunnel(&self, callbacks: &Callbacks, address: &str) -> Called {
-        match &callbacks.tunnel {
-            Some(url) => self.post("tunnel", callbacks, url, &callbacks.token, &json!({ "service": address }), 5).await,
-            None => Called::Ok,
         }
     }
 
@@ -347,14 +342,7 @@ impl Hub {
         body: &Value,
     ) -> Called {
         let Ok(_permit) = self.calls.acquire().await else { return Called::Failed };
-        let mut authorization = match reqwest::header::HeaderValue::try_from(format!("token {}", token.expose_secret()))
-        {
-            Ok(value) => value,
-            Err(_) => return Called::Refused(401),
-        };
-        authorization.set_sensitive(true);
-        let request =
-            client.post(url.clone()).header("Authorization", authorization).header("Accept", "application/json");
+        let Some(request) = authorized(client.post(url.clone()), token) else { return Called::Refused(401) };
         match request.json(body).send().await {
             Ok(response) if response.status().is_success() => Called::Ok,
             Ok(response) => {
@@ -374,6 +362,13 @@ impl Hub {
             }
         }
     }
+}
+
+/// A request with a token; `None`: no token can be like that.
+fn authorized(request: reqwest::RequestBuilder, token: &SecretString) -> Option<reqwest::RequestBuilder> {
+    let mut authorization = reqwest::header::HeaderValue::try_from(format!("token {}", token.expose_secret())).ok()?;
+    authorization.set_sensitive(true);
+    Some(request.header("Authorization", authorization).header("Accept", "application/json"))
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -50,6 +50,22 @@ pub struct CallLabels {
     pub outcome: &'static str,
 }
 
+/// Labels of the tunnels to running servers that a hub was to be asked for.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct TunnelLabels {
+    /// The hub's name.
+    pub hub: String,
+    /// `due`, `made` or `refused` (the hub does not know the server any more).
+    pub state: &'static str,
+}
+
+/// Labels of what is counted for each hub.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct HubLabels {
+    /// The hub's name.
+    pub hub: String,
+}
+
 /// Labels of an operation on the database.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct StoreLabels {
@@ -118,6 +134,10 @@ pub struct Metrics {
     pub queued: Gauge,
     /// Calls to hubs.
     pub hub_calls: Family<CallLabels, Counter>,
+    /// Tunnels to running servers that hubs were to be asked for since the last restart.
+    pub tunnels: Family<TunnelLabels, Gauge>,
+    /// Questions for tunnels that have to be asked again.
+    pub tunnel_failures: Family<HubLabels, Counter>,
     /// How long the database took, in seconds.
     pub store_duration: Family<StoreLabels, Histogram>,
     /// Operations on the database that failed.
@@ -166,6 +186,8 @@ impl Default for Metrics {
             servers: Gauge::default(),
             queued: Gauge::default(),
             hub_calls: Family::default(),
+            tunnels: Family::default(),
+            tunnel_failures: Family::default(),
             store_duration,
             store_errors: Family::default(),
             configuration_stale: Gauge::default(),
@@ -190,6 +212,16 @@ impl Default for Metrics {
         registry.register("servers", "Servers that exist", metrics.servers.clone());
         registry.register("queued", "Servers that wait for a free place of their flavor", metrics.queued.clone());
         registry.register("hub_calls", "Calls to hubs, by hub, call and outcome", metrics.hub_calls.clone());
+        registry.register(
+            "tunnels",
+            "Tunnels to running servers that hubs were to be asked for since the last restart, by hub and state",
+            metrics.tunnels.clone(),
+        );
+        registry.register(
+            "tunnel_failures",
+            "Questions for tunnels that have to be asked again, by hub",
+            metrics.tunnel_failures.clone(),
+        );
         registry.register("store_duration_seconds", "How long the database took", metrics.store_duration.clone());
         registry.register("store_errors", "Operations on the database that failed", metrics.store_errors.clone());
         registry.register(

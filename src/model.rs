@@ -29,5 +29,5 @@ pub use quota::{Counted, Need, OfFlavor, Quota, Scope};
 pub use request::{Environment, StartRequest, StoredRequest, check_authentication};
 pub use resources::{PLACEMENT, RESOURCES, Resources, check_resource};
 pub use server::{Exit, Phase, Server, ServerId, Uid};
-pub use tunnel::Tunnel;
+pub use tunnel::{Tunnel, TunnelState};
 pub use usage::{Run, Usage, UsageFilter};

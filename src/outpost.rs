@@ -43,6 +43,7 @@ use crate::model::{AuthState, Server, ServerId};
 use crate::spawner::Registry;
 use crate::store::Store;
 use crate::tasks::flavor_updates::FlavorUpdates;
+use crate::tasks::tunnels::Tunnels;
 
 /// Everything that the use cases need. One for each process, shared by all edges and tasks.
 #[derive(Debug)]
@@ -67,6 +68,8 @@ pub struct Outpost {
     pub queue: Queue,
     /// Flavor updates that are due.
     pub flavor_updates: FlavorUpdates,
+    /// Whether hubs are to be asked for tunnels.
+    pub tunnels: Tunnels,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The time.
@@ -77,8 +80,6 @@ pub struct Outpost {
     pub loaded: watch::Sender<bool>,
     /// When rows that others moved were last read, in microseconds.
     pub refreshed: AtomicI64,
-    /// How often the SSH listener began to accept connections: 0 before the first time, more than once if it was replaced.
-    pub listening: watch::Sender<u64>,
     /// When a server that was not known was last looked for.
     pub looks: Looks,
     /// Where the configuration file is asked to be read.

@@ -17,6 +17,7 @@ mod search;
 mod servers;
 mod ssh;
 mod tokens;
+mod tunnels;
 mod usage;
 
 use std::collections::HashMap;
@@ -44,6 +45,7 @@ pub use self::search::{PastServer, Search};
 pub use self::servers::Advance;
 pub use self::ssh::SshKeyRow;
 pub use self::tokens::TokenRow;
+pub use self::tunnels::DueTunnel;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;

@@ -3,6 +3,7 @@
 
 pub mod flavor_updates;
 pub mod reconcile;
+pub mod tunnels;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::model::Uid;
 use crate::outpost::Outpost;
 
-/// `[tasks]`: periods of background work.
+/// `[tasks]`: background work.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
@@ -29,6 +30,9 @@ pub struct Settings {
     /// How long ended servers stay in the history.
     #[serde(with = "humantime_serde")]
     pub keep_history: Duration,
+    /// How many questions for tunnels may be under way at once after a restart, over all hubs; each hub may have one in any
+    /// case.
+    pub concurrent_tunnels: usize,
 }
 
 impl Default for Settings {
@@ -37,12 +41,13 @@ impl Default for Settings {
             refresh: Duration::from_secs(1),
             reconcile: Duration::from_secs(30),
             keep_history: Duration::from_secs(90 * 24 * 3600),
+            concurrent_tunnels: 32,
         }
     }
 }
 
 impl Settings {
-    /// Checks the periods.
+    /// Checks periods and numbers.
     ///
     /// # Errors
     /// A sentence that names the key.
@@ -51,6 +56,9 @@ impl Settings {
             if period < Duration::from_millis(100) {
                 return Err(format!("{key}: has to be at least 100ms"));
             }
+        }
+        if self.concurrent_tunnels == 0 {
+            return Err("concurrent_tunnels: has to be at least 1".to_owned());
         }
         Ok(())
     }
@@ -83,6 +91,7 @@ pub fn run_all(outpost: &Arc<Outpost>, changes: mpsc::UnboundedReceiver<Uid>, sh
     tracker.spawn(every("touch", TOUCH, outpost.clone(), shutdown.clone(), touch));
     tracker.spawn(every("heartbeat", HEARTBEAT, outpost.clone(), shutdown.clone(), heartbeat));
     tracker.spawn(every("prune", PRUNE, outpost.clone(), shutdown.clone(), prune));
+    tracker.spawn(tunnels::run(outpost.clone(), shutdown.clone()));
     tracker.spawn(watch_changes(outpost.clone(), changes, shutdown.clone()));
 }
 

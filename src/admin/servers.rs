@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Admin, Error, Result, after};
-use crate::model::{Phase, Server, Uid};
+use crate::model::{Phase, Server, TunnelState, Uid};
 use crate::store::{Search, Store};
 
 /// How often somebody else may be faster.
@@ -30,6 +30,9 @@ pub struct ServerSummary {
     pub phase: String,
     /// `host:port`, or empty while that is not known.
     pub address: String,
+    /// Whether its hub was asked for the tunnel to it since the last restart: `due` (it is to be asked), `made`, `refused <HTTP
+    /// status>` (it does not know the server any more); `null`: nobody asked.
+    pub tunnel: Option<String>,
     /// The backend's name.
     pub spawner: String,
     /// The flavor that was asked for.
@@ -57,6 +60,9 @@ impl From<&Server> for ServerSummary {
             user_id: server.user_id,
             phase: server.phase.as_str().to_owned(),
             address: server.address.to_string(),
+            tunnel: Some(server.tunnel.state)
+                .filter(|state| *state != TunnelState::Unasked)
+                .map(|state| state.to_string()),
             spawner: server.handle.spawner.to_string(),
             flavor: server.flavor.as_deref().map(str::to_owned),
             start_date: server.start_date,

@@ -27,6 +27,8 @@ pub enum Purpose {
     Condition,
     /// `expression` of `[flavors.authentication]`: the attributes of a user.
     Attributes,
+    /// `ssh_recreate_at_start` of a hub: true or false.
+    Tunnel,
 }
 
 impl Purpose {
@@ -35,6 +37,7 @@ impl Purpose {
         match self {
             Self::Condition => &["hub", "user", "groups", "misc", "user_options", "flavor", "profile"],
             Self::Attributes => &["hub", "authentication"],
+            Self::Tunnel => &["hub", "server"],
         }
     }
 
@@ -43,6 +46,7 @@ impl Purpose {
         for name in self.variables() {
             match *name {
                 "groups" => variables.set(name, &json!(["group"])),
+                "server" => variables.set(name, &super::tunnels::sample()),
                 "misc" | "user_options" | "authentication" => variables.set(name, &Value::Object(Map::new())),
                 _ => variables.set(name, &json!(name)),
             }
@@ -52,8 +56,8 @@ impl Purpose {
 
     fn takes(self, value: &cel::Value) -> Result<(), &'static str> {
         match (self, value) {
-            (Self::Condition, cel::Value::Bool(_)) | (Self::Attributes, cel::Value::Map(_)) => Ok(()),
-            (Self::Condition, _) => Err("its value is neither true nor false"),
+            (Self::Condition | Self::Tunnel, cel::Value::Bool(_)) | (Self::Attributes, cel::Value::Map(_)) => Ok(()),
+            (Self::Condition | Self::Tunnel, _) => Err("its value is neither true nor false"),
             (Self::Attributes, _) => Err("its value is no map of attributes"),
         }
     }

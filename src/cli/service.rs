@@ -103,6 +103,7 @@ async fn list(store: &Store, hub: Option<&str>, as_json: bool) -> Outcome {
             server.id.name.to_string(),
             server.phase.as_str().to_owned(),
             server.address.to_string(),
+            server.tunnel.state.to_string(),
             server.handle.spawner.to_string(),
             server.flavor.as_deref().unwrap_or_default().to_owned(),
             time(server.start_date),
@@ -110,7 +111,19 @@ async fn list(store: &Store, hub: Option<&str>, as_json: bool) -> Outcome {
         ]
     });
     table(
-        &["ID", "HUB", "USER", "NAME", "PHASE", "ADDRESS", "BACKEND", "FLAVOR", "STARTED (UTC)", "ENDS (UTC)"],
+        &[
+            "ID",
+            "HUB",
+            "USER",
+            "NAME",
+            "PHASE",
+            "ADDRESS",
+            "TUNNEL",
+            "BACKEND",
+            "FLAVOR",
+            "STARTED (UTC)",
+            "ENDS (UTC)",
+        ],
         rows,
         "There are no servers.",
     );

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
 use crate::hub::Callbacks;
-use crate::model::{AuthState, Phase, Server, ServerId, Uid};
+use crate::model::{AuthState, Phase, Server, ServerId, Tunnel, Uid};
 
 /// One server.
 #[derive(Debug)]
@@ -118,6 +118,14 @@ impl Entry {
     pub fn set_end(&self, end_date: Option<DateTime<Utc>>, runtime: Option<Duration>) {
         self.state.send_if_modified(|state| {
             (state.server.end_date, state.server.runtime) = (end_date, runtime);
+            false
+        });
+    }
+
+    /// Takes over what became of the question for the tunnel, unless something newer is known.
+    pub fn set_tunnel(&self, tunnel: Tunnel) {
+        self.state.send_if_modified(|state| {
+            state.server.tunnel = state.server.tunnel.newest(tunnel);
             false
         });
     }
@@ -284,7 +292,8 @@ impl View {
         match self.reserve(entry.clone()) {
             Ok(()) => entry,
             Err(existing) if existing.uid == server.uid => {
-                // A new end is no move. (What was read before the newest move is old.)
+                // A tunnel and a new end are no moves. (What was read before the newest move is old.)
+                existing.set_tunnel(server.tunnel);
                 if existing.state().server.generation <= server.generation {
                     existing.set_end(server.end_date, server.runtime);
                 }
@@ -298,7 +307,9 @@ impl View {
                             || server.generation > state.server.generation + 1;
                         let (phase, address, exit) =
                             (state.server.phase, state.server.address.clone(), state.server.exit.clone());
+                        let tunnel = state.server.tunnel;
                         state.server = server;
+                        state.server.tunnel = tunnel;
                         if !further {
                             state.server.phase = phase;
                             state.server.address = address;
@@ -382,7 +393,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::model::{Exit, Handle, Need};
+    use crate::model::{Exit, Handle, Need, TunnelState};
 
     fn server(phase: Phase, generation: i64) -> Server {
         let start_date = DateTime::UNIX_EPOCH;
@@ -401,7 +412,7 @@ mod tests {
             asynchronous: true,
             address: phase.as_str().into(),
             target: "".into(),
-            tunnel: crate::model::Tunnel::default(),
+            tunnel: Tunnel::default(),
             exit: (phase == Phase::Ended).then(|| Exit { code: Some(3), early: false, reason: "x".to_owned() }),
             start_date,
             end_date: None,
@@ -429,5 +440,18 @@ mod tests {
         let view = View::default();
         view.merge(server(Phase::Queued, 0));
         assert!(!view.merge(server(Phase::Stopping, 1)).state().begun, "it never had its turn");
+    }
+    /// A row that was read before an answer of the hub was written is not to hide that answer, whatever else it says.
+    #[test]
+    fn the_newest_tunnel_counts() {
+        let tunnel = |state, seconds| Tunnel { state, at: DateTime::from_timestamp_secs(seconds) };
+        let (due, made) = (tunnel(TunnelState::Due, 1), tunnel(TunnelState::Made, 2));
+        let view = View::default();
+        let entry = view.merge(Server { tunnel: due, ..server(Phase::Running, 1) });
+        entry.set_tunnel(made);
+        view.merge(Server { tunnel: due, ..server(Phase::Running, 1) });
+        assert_eq!(view.merge(Server { tunnel: due, ..server(Phase::Ended, 2) }).state().server.tunnel, made);
+        let again = tunnel(TunnelState::Due, 3);
+        assert_eq!(view.merge(Server { tunnel: again, ..server(Phase::Running, 1) }).state().server.tunnel, again);
     }
 }

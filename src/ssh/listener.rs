@@ -81,7 +81,7 @@ async fn tell_refusals(server: &Server) {
 
 /// Accepts for ever. A listener that fails is replaced.
 async fn accept_all(mut listener: Listener, server: &Arc<Server>, connections: &TaskTracker) {
-    server.outpost.listening.send_modify(|times| *times += 1);
+    server.outpost.tunnels.due();
     let mut pause = PAUSE.0;
     loop {
         let error = match listener.socket.accept().await {
@@ -105,7 +105,7 @@ async fn accept_all(mut listener: Listener, server: &Arc<Server>, connections: &
         pause = (pause * 2).min(PAUSE.1);
         if is_broken(&error) {
             listener = bind_again(listener).await;
-            server.outpost.listening.send_modify(|times| *times += 1);
+            server.outpost.tunnels.due();
             tracing::warn!(address = %listener.address, "the SSH listener had to be replaced");
         }
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{BeginWrite as _, Db, Store, execute, on};
 use crate::error::{Error, Result};
-use crate::model::{Exit, Handle, Need, Phase, Server, ServerId, StoredRequest, Tunnel, Uid};
+use crate::model::{Exit, Handle, Need, Phase, Server, ServerId, StoredRequest, Tunnel, TunnelState, Uid};
 
 /// A move of a row, from the generation that the caller knows.
 #[derive(Clone, Debug)]
@@ -49,6 +49,7 @@ struct Row {
     address: String,
     target: String,
     tunnel: String,
+    tunnel_at: Option<DateTime<Utc>>,
     exit_code: Option<i64>,
     exit_reason: Option<String>,
     start_date: DateTime<Utc>,
@@ -61,8 +62,8 @@ macro_rules! select_servers {
     ($rest:literal) => {
         concat!(
             "SELECT uid, hub, name, start_id, username, user_id, flavor, cpu_millis, memory_bytes, gpus, runtime_seconds, phase, \
-             generation, owner, handle, asynchronous, address, target, tunnel, exit_code, exit_reason, start_date, end_date, \
-             last_update FROM servers ",
+             generation, owner, handle, asynchronous, address, target, tunnel, tunnel_at, exit_code, exit_reason, start_date, \
+             end_date, last_update FROM servers ",
             $rest
         )
     };
@@ -317,7 +318,10 @@ impl Store {
             asynchronous: row.asynchronous,
             address: row.address.into(),
             target: row.target.into(),
-            tunnel: Tunnel::parse(&row.tunnel).ok_or_else(|| unreadable("tunnel"))?,
+            tunnel: Tunnel {
+                state: TunnelState::parse(&row.tunnel).ok_or_else(|| unreadable("tunnel"))?,
+                at: row.tunnel_at,
+            },
             exit: row.exit_reason.map(|reason| Exit {
                 code: row.exit_code.and_then(|code| i32::try_from(code).ok()),
                 early: false,
@@ -339,7 +343,7 @@ fn json(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(Error::internal)
 }
 
-fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
     // The text is decrypted: an error must not repeat it.
     let value: Value = serde_json::from_str(text).map_err(|_| Error::internal("a stored value is no JSON"))?;
     serde_json::from_value(value).map_err(|_| Error::internal("a stored value has an unknown form"))

@@ -8,6 +8,7 @@ mod client;
 mod kubernetes;
 mod memory;
 mod ssh;
+mod tunnels;
 #[path = "../integration"]
 #[expect(dead_code, unused_imports, reason = "most of it is for the tests")]
 mod integration {
@@ -61,6 +62,9 @@ fn main() {
         }
         if wanted("ssh") {
             ssh::measure().await;
+        }
+        if wanted("tunnels") {
+            tunnels::measure().await;
         }
     });
 }

@@ -20,6 +20,8 @@ and, if set:
     HUB_INTERNAL_SSL    1: TLS with client certificates between hub, proxy and servers
     HUB_API_URL         the hub's API as servers and the Outpost see it, if it is not the hub's own; with internal
                         TLS that one wants a client certificate, http://127.0.0.1:HUB_PORT/hub/api does not
+    HUB_SSH_PORT        port of the Outpost's SSH server: servers are reached through tunnels of the plugin
+    HUB_SSH_DIR         folder with the private key for it (key), for its host key and the shared connection's socket
     HUB_KEEP_SERVERS    1: servers go on when the hub ends, for tests of its restart
     HUB_DEBUG           1: a talkative log
     OUTPOST_START_ASYNC, OUTPOST_STOP_ASYNC    1: asynchronous, unless the user_options say otherwise
@@ -208,6 +210,30 @@ c.OutpostSpawner.custom_poll_interval = int(
 )
 # There is no cluster to make a Kubernetes service in.
 c.OutpostSpawner.svc_create = False
+
+if env.get("HUB_SSH_PORT"):
+    ssh_folder = env["HUB_SSH_DIR"]
+
+    def stay_who_we_are(uid):
+        raise PermissionError(f"nobody becomes user {uid} here")
+
+    # The plugin runs ssh as the user of the hub's container image, who may not be known here.
+    os.setuid = stay_who_we_are
+    c.OutpostSpawner.ssh_during_startup = True
+    c.OutpostSpawner.ssh_node = "127.0.0.1"
+    c.OutpostSpawner.ssh_port = env["HUB_SSH_PORT"]
+    c.OutpostSpawner.ssh_key = os.path.join(ssh_folder, "key")
+    c.OutpostSpawner.ssh_forward_options = {
+        "ControlPath": os.path.join(ssh_folder, "control"),
+        "UserKnownHostsFile": os.path.join(ssh_folder, "known_hosts"),
+        "IdentitiesOnly": "yes",
+        "BatchMode": "yes",
+    }
+    # The tunnel's end, which a Kubernetes service leads to elsewhere.
+    c.OutpostSpawner.svc_create = True
+    c.OutpostSpawner.ssh_custom_svc = lambda spawner, info: ("127.0.0.1", spawner.port)
+    c.OutpostSpawner.ssh_custom_svc_remove = lambda spawner, info: None
+
 if env.get("HUB_API_URL"):
     c.OutpostSpawner.public_api_url = env["HUB_API_URL"]
 # An Outpost may answer with the host's name instead of an address.

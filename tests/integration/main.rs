@@ -22,3 +22,4 @@ mod ssh_keys;
 mod store;
 mod storm;
 mod support;
+mod tunnels;

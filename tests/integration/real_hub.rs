@@ -1,5 +1,7 @@
 //! The main job with nothing fake: a real JupyterHub, the real OutpostSpawner, real Jupyter servers.
 
+mod tunnels;
+
 use std::path::Path;
 
 use serde_json::{Value, json};

@@ -12,7 +12,7 @@ pub mod ssh;
 
 use std::time::Duration;
 
-pub use database::{Kind, TestDb, a_server};
+pub use database::{Kind, TestDb, a_server, running_servers};
 pub use fake_hub::{Behaviour, FakeHub};
 pub use server::TestOutpost;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use outpost::clock::Clock;
 use outpost::metrics::Metrics;
-use outpost::model::{Handle, Need, Phase, Server, ServerId, Uid};
+use outpost::model::{Handle, Need, Phase, Server, ServerId, StoredRequest, Uid};
 use outpost::store::{Ring, Store};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -83,5 +83,30 @@ pub fn a_server(clock: &Clock) -> Server {
         start_date: now,
         end_date: None,
         last_update: now,
+    }
+}
+
+/// Rows of running servers of a hub, named `s0` and so on. Nobody looks whether they run: their backend is not configured.
+pub async fn running_servers(store: &Store, hub: &str, api: &str, count: usize) {
+    for at in 0..count {
+        let name = format!("s{at}");
+        let server = Server {
+            id: ServerId::new(hub, &name, "0"),
+            phase: Phase::Running,
+            handle: Handle { spawner: "elsewhere".into(), state: json!(null) },
+            address: format!("10.0.0.1:{}", 1000 + at).into(),
+            flavor: None,
+            ..a_server(store.clock())
+        };
+        let request: StoredRequest = serde_json::from_value(json!({
+            "env": {
+                "JUPYTERHUB_API_TOKEN": format!("token-of-{hub}-{name}"),
+                "JUPYTERHUB_API_URL": api,
+                "JUPYTERHUB_SETUPTUNNEL_URL": format!("{api}/users/setuptunnel/ada/{name}"),
+            },
+            "groups": [if at % 2 == 0 { "even" } else { "odd" }],
+        }))
+        .unwrap();
+        assert!(store.insert_server(&server, &request).await.unwrap());
     }
 }

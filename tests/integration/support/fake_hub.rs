@@ -1,5 +1,6 @@
 //! A hub that counts what it is told, and misbehaves on demand: the real one does not.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -32,6 +33,9 @@ pub struct FakeHub {
     pub url: String,
     calls: Arc<Mutex<Vec<Call>>>,
     behaviour: Arc<Mutex<Behaviour>>,
+    exceptions: Arc<Mutex<Vec<(String, Behaviour)>>>,
+    /// How many calls are under way, and how many there were at once.
+    at_once: Arc<(AtomicUsize, AtomicUsize)>,
 }
 
 impl FakeHub {
@@ -41,6 +45,8 @@ impl FakeHub {
             url: format!("http://{}", listener.local_addr().unwrap()),
             calls: Arc::default(),
             behaviour: Arc::new(Mutex::new(Behaviour::Answer(204))),
+            exceptions: Arc::default(),
+            at_once: Arc::default(),
         };
         let router = Router::new().fallback(answer).with_state(hub.clone());
         tokio::spawn(async move {
@@ -55,6 +61,18 @@ impl FakeHub {
 
     pub fn behave(&self, behaviour: Behaviour) {
         *self.behaviour.lock().unwrap() = behaviour;
+    }
+
+    /// How calls of exactly this path are answered from now on.
+    pub fn behave_at(&self, path: &str, behaviour: Behaviour) {
+        let mut exceptions = self.exceptions.lock().unwrap();
+        exceptions.retain(|(known, _)| known != path);
+        exceptions.push((path.to_owned(), behaviour));
+    }
+
+    /// The most calls that there were at once.
+    pub fn most_at_once(&self) -> usize {
+        self.at_once.1.load(Ordering::SeqCst)
     }
 
     /// What was called below `prefix`, in order.
@@ -77,8 +95,11 @@ async fn answer(State(hub): State<FakeHub>, request: Request) -> Response {
         request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
     let body = to_bytes(request.into_body(), 1 << 20).await.unwrap();
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let exceptions = hub.exceptions.lock().unwrap().clone();
+    let exception = exceptions.iter().find(|(known, _)| *known == path).map(|(_, behaviour)| *behaviour);
     hub.calls.lock().unwrap().push(Call { path, token, body });
-    let behaviour = *hub.behaviour.lock().unwrap();
+    let behaviour = exception.unwrap_or(*hub.behaviour.lock().unwrap());
+    let _counted = Counted::one(&hub.at_once);
     match behaviour {
         Behaviour::Answer(status) => StatusCode::from_u16(status).unwrap().into_response(),
         Behaviour::Hang => std::future::pending().await,
@@ -87,5 +108,22 @@ async fn answer(State(hub): State<FakeHub>, request: Request) -> Response {
             StatusCode::NO_CONTENT.into_response()
         }
         Behaviour::Redirect => (StatusCode::TEMPORARY_REDIRECT, [("location", "/elsewhere")]).into_response(),
+    }
+}
+
+/// A call that is under way, until it is dropped: answered, or given up.
+struct Counted(Arc<(AtomicUsize, AtomicUsize)>);
+
+impl Counted {
+    fn one(at_once: &Arc<(AtomicUsize, AtomicUsize)>) -> Self {
+        let now = at_once.0.fetch_add(1, Ordering::SeqCst) + 1;
+        at_once.1.fetch_max(now, Ordering::SeqCst);
+        Self(at_once.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -52,6 +52,12 @@ impl RealHub {
     /// Starts a hub whose servers are started by the Outpost on `outpost_port`. `None`: there is none here, and the test is
     /// skipped.
     pub async fn start(outpost_port: u16, internal_ssl: bool) -> Option<Self> {
+        let internal_ssl = if internal_ssl { "1" } else { "0" };
+        Self::start_with(outpost_port, &[("HUB_INTERNAL_SSL", internal_ssl)]).await
+    }
+
+    /// The same, with variables of its configuration.
+    pub async fn start_with(outpost_port: u16, variables: &[(&str, &str)]) -> Option<Self> {
         let installed = PathBuf::from(provided("OUTPOST_TEST_HUB", "a real JupyterHub")?);
         let dir = tempfile::tempdir().unwrap();
         let (port, api_port, proxy_port) = (free_port(), free_port(), free_port());
@@ -68,17 +74,17 @@ impl RealHub {
             .env("HUB_PASSWORD", "a-password-of-tests")
             .env("HUB_TESTS_TOKEN", TOKEN)
             .env("HUB_OUTPOST_TOKEN", OUTPOST_TOKEN)
-            .env("HUB_INTERNAL_SSL", if internal_ssl { "1" } else { "0" })
             .env("OUTPOST_TEST_HUB", &installed)
             .env("OUTPOST_URL", format!("http://127.0.0.1:{outpost_port}/services"))
             .env("OUTPOST_USER", "hub1")
             .env("OUTPOST_PASSWORD", "one")
+            .envs(variables.iter().copied())
             .stdout(Stdio::from(log.try_clone().unwrap()))
             .stderr(Stdio::from(log))
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let scheme = if internal_ssl { "https" } else { "http" };
+        let scheme = if variables.contains(&("HUB_INTERNAL_SSL", "1")) { "https" } else { "http" };
         let hub = Self {
             url: format!("http://127.0.0.1:{port}"),
             api: format!("{scheme}://127.0.0.1:{api_port}/hub/api"),
