@@ -172,6 +172,11 @@ impl Config {
         own.or(self.spawner.as_deref()).or(only)
     }
 
+    /// The connections to make to hubs' sides, by hub.
+    pub fn dials(&self) -> impl Iterator<Item = (&str, &crate::dial::Settings)> {
+        self.hubs.iter().filter_map(|(name, hub)| Some((name.as_str(), hub.dial.as_ref()?)))
+    }
+
     /// The folder of everything that has to survive a restart: as configured, else what systemd gives, else
     /// `/var/lib/outpost` for root, else `$XDG_STATE_HOME/outpost` or `~/.local/state/outpost`.
     ///

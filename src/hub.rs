@@ -130,6 +130,9 @@ impl Settings {
         if self.request_timeout.is_zero() {
             return Err("request_timeout: must not be 0s".to_owned());
         }
+        if let Some(dial) = &self.dial {
+            dial.check().map_err(|mistake| format!("dial.{mistake}"))?;
+        }
         self.api_url
             .as_deref()
             .map_or(Ok(()), |api_url| base_url(api_url).map(drop).map_err(|error| format!("api_url: {error}")))

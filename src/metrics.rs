@@ -77,6 +77,13 @@ pub struct NamespaceLabels {
     pub namespace: String,
 }
 
+/// Labels of a connection that Outpost makes to a hub's side.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct DialLabels {
+    /// The hub's name.
+    pub hub: String,
+}
+
 /// Every metric, and the registry that prints them.
 #[derive(Debug)]
 pub struct Metrics {
@@ -107,6 +114,8 @@ pub struct Metrics {
     pub kubernetes_duration: Family<KubernetesLabels, Histogram>,
     /// When a namespace was last known to be seen as it is, in seconds since 1970.
     pub kubernetes_seen: Family<NamespaceLabels, Gauge>,
+    /// Whether the connection to a hub's side is there, where there is to be one.
+    pub dial_connected: Family<DialLabels, Gauge>,
 }
 
 /// 10 ms to 95 s.
@@ -139,6 +148,7 @@ impl Default for Metrics {
             kubernetes_requests: Family::default(),
             kubernetes_duration,
             kubernetes_seen: Family::default(),
+            dial_connected: Family::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -173,6 +183,11 @@ impl Default for Metrics {
             "kubernetes_seen_timestamp_seconds",
             "When a namespace was last known to be seen as it is",
             metrics.kubernetes_seen.clone(),
+        );
+        registry.register(
+            "dial_connected",
+            "1 if the SSH connection to a hub's side is there",
+            metrics.dial_connected.clone(),
         );
         Self { registry, ..metrics }
     }

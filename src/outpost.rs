@@ -8,6 +8,7 @@ mod definitions;
 mod drive;
 mod forward;
 mod lifetime;
+mod offer;
 mod queue;
 mod recover;
 mod site;
@@ -36,6 +37,7 @@ pub use self::view::{Entry, Place, State, View};
 use crate::auth::{Auth, SshKeys};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::dial::Dials;
 use crate::error::{Error, Result};
 use crate::hub::Hubs;
 use crate::metrics::Metrics;
@@ -57,6 +59,8 @@ pub struct Outpost {
     pub auth: Auth,
     /// The hubs' SSH keys.
     pub ssh_keys: SshKeys,
+    /// The connections to hubs' sides.
+    pub dials: Dials,
     /// The configuration that is in force.
     pub config: ArcSwap<Config>,
     /// The flavors and credits that are in force.

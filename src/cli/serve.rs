@@ -80,6 +80,9 @@ async fn check(context: &Context) -> Outcome {
         if let Some(Err(mistake)) = settings.flavors_update_token.as_ref().map(crate::config::Secret::read) {
             mistakes.push(format!("hubs.{name:?}.flavors_update_token: {mistake}"));
         }
+        if let Some(Err(mistake)) = settings.dial.as_ref().map(|dial| dial.login().read()) {
+            mistakes.push(format!("hubs.{name:?}.dial.{mistake}"));
+        }
         if let Err(mistake) = client::Hub::new(name, settings.clone(), None, std::sync::Arc::new(Metrics::default())) {
             mistakes.push(format!("hubs.{name:?}.{mistake}"));
         }

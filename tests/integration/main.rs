@@ -5,6 +5,7 @@ mod admin;
 mod cli;
 mod conformance;
 mod contract;
+mod dial;
 mod documentation;
 mod example;
 mod flavors;

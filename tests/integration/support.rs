@@ -8,6 +8,7 @@ pub mod kube;
 pub mod program;
 pub mod real_hub;
 pub mod server;
+pub mod sshd;
 
 use std::time::Duration;
 
