@@ -2,6 +2,7 @@
 
 mod definitions;
 mod explain;
+mod forward_agent;
 mod hub;
 mod keys;
 mod output;
@@ -78,6 +79,8 @@ enum Command {
     Usage(usage::Usage),
     /// Say how a request of a hub would be decided, and why. Ends with 0 if it is allowed and with 1 if it is refused.
     Explain(Box<explain::Explain>),
+    /// Keep a tunnel to the network of a hub: the forced command of that hub's SSH key on a login node.
+    ForwardAgent(forward_agent::ForwardAgent),
     /// Tokens of the admin API.
     #[command(subcommand)]
     Token(token::Command),
@@ -149,7 +152,7 @@ async fn run(arguments: Arguments) -> Outcome {
         return keys::generate();
     }
     let context = Context::new(arguments.config)?;
-    if !matches!(arguments.command, Command::Serve) {
+    if !matches!(arguments.command, Command::Serve | Command::ForwardAgent(_)) {
         end_quietly_on_a_closed_pipe();
     }
     match arguments.command {
@@ -169,6 +172,7 @@ async fn run(arguments: Arguments) -> Outcome {
         Command::Credits(command) => definitions::run(&context, Kind::Credits, command).await,
         Command::Usage(arguments) => usage::run(&context, arguments).await,
         Command::Explain(arguments) => explain::run(&context, *arguments).await,
+        Command::ForwardAgent(arguments) => forward_agent::run(&context, arguments).await,
         Command::Token(command) => token::run(&context, command).await,
         Command::Keys(command) => keys::run(&context, command).await,
         Command::Openapi => Ok(()),

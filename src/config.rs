@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 pub use self::environment::{Credential, Environment};
 use crate::spawner::SpawnerSettings;
-use crate::{admission, http, hub, ssh, store, tasks, telemetry};
+use crate::{admission, forward_agent, http, hub, ssh, store, tasks, telemetry};
 
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "/etc/outpost/outpost_config.toml";
@@ -43,6 +43,8 @@ pub struct Config {
     pub hubs: BTreeMap<String, hub::Settings>,
     /// One entry a backend.
     pub spawners: BTreeMap<String, SpawnerSettings>,
+    /// One entry a JupyterHub that `outpost forward-agent` makes a tunnel to.
+    pub forward_agents: BTreeMap<String, forward_agent::Settings>,
     /// Flavors and credits.
     pub flavors: crate::outpost::FlavorSettings,
     /// What hubs may override; the first rule that fits decides.
@@ -156,6 +158,10 @@ impl Config {
             if let Some(spawner) = &hub.spawner {
                 note(format!("hubs.{name:?}.spawner"), self.known_spawner(spawner));
             }
+        }
+        for (name, agent) in &self.forward_agents {
+            note(format!("forward_agents.{name:?}"), hub::check_name(name));
+            note(format!("forward_agents.{name:?}"), agent.check());
         }
         if mistakes.is_empty() { Ok(()) } else { Err(mistakes.join("\n")) }
     }

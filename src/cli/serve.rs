@@ -87,6 +87,11 @@ async fn check(context: &Context) -> Outcome {
             mistakes.push(format!("hubs.{name:?}.{mistake}"));
         }
     }
+    for (name, agent) in &config.forward_agents {
+        if let Err(mistake) = agent.login().read() {
+            mistakes.push(format!("forward_agents.{name:?}.{mistake}"));
+        }
+    }
     if let Err(mistake) = config.flavors.check_files() {
         mistakes.push(mistake);
     }

@@ -9,6 +9,7 @@ mod dial;
 mod documentation;
 mod example;
 mod flavors;
+mod forward_agent;
 mod hub_calls;
 mod kills;
 mod kubernetes;
