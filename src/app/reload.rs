@@ -127,12 +127,13 @@ async fn reload(outpost: &Arc<Outpost>, options: &Options, context: &process::Co
             outpost.spawners.get(name).map(|spawner| spawner.reconfigure(settings));
         }
         let _ = outpost.hubs.reconfigure(&old.hubs);
-        outpost.dials.reconfigure(old.dials());
         return Err(mistake);
     }
     if let Some(level) = &options.level {
         level.set(&config.log)?;
     }
+    outpost.dials.reconfigure(config.dials());
+    outpost.offer_all_again();
     outpost.config.store(Arc::new(config));
     Ok(reloaded)
 }
@@ -185,8 +186,6 @@ async fn apply(
             }
         }
     }
-    outpost.dials.reconfigure(config.dials());
-    outpost.offer_all_again();
     if *outpost.loaded.borrow() {
         credentials::apply(&outpost.store, config, &options.environment)
             .await

@@ -87,11 +87,6 @@ async fn check(context: &Context) -> Outcome {
             mistakes.push(format!("hubs.{name:?}.{mistake}"));
         }
     }
-    for (name, agent) in &config.forward_agents {
-        if let Err(mistake) = agent.login().read() {
-            mistakes.push(format!("forward_agents.{name:?}.{mistake}"));
-        }
-    }
     if let Err(mistake) = config.flavors.check_files() {
         mistakes.push(mistake);
     }
@@ -119,6 +114,14 @@ async fn check(context: &Context) -> Outcome {
 pub(super) async fn check_config(context: &Context) -> Outcome {
     check(context).await?;
     let config = &context.config;
+    // The daemon does not need what is for login nodes.
+    let agents = config.forward_agents.iter().filter_map(|(name, agent)| {
+        agent.login().read().err().map(|mistake| format!("forward_agents.{name:?}.{mistake}"))
+    });
+    let mistakes: Vec<_> = agents.collect();
+    if !mistakes.is_empty() {
+        return Err(Failure(BAD_CONFIGURATION, mistakes.join("\n")));
+    }
     let state_dir = config.state_dir(&context.environment).map_err(|mistake| Failure(BAD_CONFIGURATION, mistake))?;
     let file = context.path.as_ref().map_or_else(|| "no file, defaults".to_owned(), |path| path.display().to_string());
     println!("The configuration is good ({file}).");

@@ -26,7 +26,10 @@ const ANSWER: Duration = Duration::from_secs(20);
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// The most channels at once on one connection.
-const CHANNELS: usize = 10_000;
+const CHANNELS: usize = 2000;
+
+/// How many messages of a channel, of 32 KiB at most, may wait for a peer that reads slowly.
+const BUFFER: usize = 32;
 
 /// Modern algorithms only.
 const KEX: &[kex::Name] = &[
@@ -69,6 +72,7 @@ impl Session {
                 mac: Cow::Borrowed(MACS),
                 ..Preferred::DEFAULT
             },
+            channel_buffer_size: BUFFER,
             keepalive_interval: Some(KEEPALIVE),
             nodelay: true,
             ..Config::default()
@@ -174,6 +178,12 @@ impl Session {
     pub async fn close(&self) {
         let closing = self.handle.disconnect(Disconnect::ByApplication, "", "en");
         let _ = tokio::time::timeout(Duration::from_secs(1), closing).await;
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.ended.cancel();
     }
 }
 

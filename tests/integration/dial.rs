@@ -1,6 +1,7 @@
 //! Outbound mode: a hub that reaches Outpost and its servers through OpenSSH's server on its own side only.
 
 mod refusals;
+mod streams;
 
 use std::net::TcpListener;
 use std::path::Path;

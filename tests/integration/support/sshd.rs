@@ -30,8 +30,13 @@ pub fn user() -> String {
 
 /// Makes a key pair and gives the public half.
 pub fn make_key(path: &Path) -> String {
+    make_key_of(path, "ed25519")
+}
+
+/// The same of another kind.
+pub fn make_key_of(path: &Path, kind: &str) -> String {
     let mut command = Command::new("ssh-keygen");
-    command.args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"]).arg(path);
+    command.args(["-q", "-t", kind, "-N", "", "-C", "test", "-f"]).arg(path);
     assert!(command.stdin(Stdio::null()).status().unwrap().success());
     fs::read_to_string(path.with_extension("pub")).unwrap().trim().to_owned()
 }
