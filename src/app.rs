@@ -20,6 +20,7 @@ pub use self::credentials::{FIRST_HUB, Generated};
 pub use self::state::StateDir;
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
+use crate::dial::Dials;
 use crate::error::Error;
 use crate::http::{Listener, Tls};
 use crate::hub::Hubs;
@@ -140,6 +141,11 @@ impl App {
                     .map_err(|error| format!("spawners.{name}: {error}"))?,
             );
         }
+        // What is in flight may still need them when a gentle end has begun.
+        let abort = CancellationToken::new();
+        let listening = api.address().map_err(|error| format!("http.listen: {error}"))?;
+        let dials = Dials::new(listening, metrics.clone(), tracker.clone(), abort.clone());
+        dials.reconfigure(config.dials());
         let hubs = Hubs::new(config.hubs.clone(), metrics.clone());
         for name in config.hubs.keys() {
             hubs.get(name).map_err(|error| format!("hubs.{name:?}: {error}"))?;
@@ -150,6 +156,7 @@ impl App {
             hubs,
             auth: crate::auth::Auth::default(),
             ssh_keys: crate::auth::SshKeys::default(),
+            dials,
             config: ArcSwap::from_pointee(config),
             definitions: ArcSwap::default(),
             view: crate::outpost::View::default(),
@@ -164,7 +171,7 @@ impl App {
             looks: crate::outpost::Looks::default(),
             reloads,
             tracker,
-            abort: CancellationToken::new(),
+            abort,
         });
         Ok(Self {
             outpost,

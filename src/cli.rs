@@ -2,6 +2,7 @@
 
 mod definitions;
 mod explain;
+mod forward_agent;
 mod hub;
 mod keys;
 mod output;
@@ -82,6 +83,8 @@ enum Command {
     /// The SSH server's own keys.
     #[command(subcommand)]
     Ssh(ssh::Command),
+    /// Keep a tunnel to the network of a hub: the forced command of that hub's SSH key on a login node.
+    ForwardAgent(forward_agent::ForwardAgent),
     /// Tokens of the admin API.
     #[command(subcommand)]
     Token(token::Command),
@@ -153,7 +156,7 @@ async fn run(arguments: Arguments) -> Outcome {
         return keys::generate();
     }
     let context = Context::new(arguments.config)?;
-    if !matches!(arguments.command, Command::Serve) {
+    if !matches!(arguments.command, Command::Serve | Command::ForwardAgent(_)) {
         end_quietly_on_a_closed_pipe();
     }
     match arguments.command {
@@ -174,6 +177,7 @@ async fn run(arguments: Arguments) -> Outcome {
         Command::Usage(arguments) => usage::run(&context, arguments).await,
         Command::Explain(arguments) => explain::run(&context, *arguments).await,
         Command::Ssh(command) => ssh::run(&context, command).await,
+        Command::ForwardAgent(arguments) => forward_agent::run(&context, arguments).await,
         Command::Token(command) => token::run(&context, command).await,
         Command::Keys(command) => keys::run(&context, command).await,
         Command::Openapi => Ok(()),

@@ -15,7 +15,7 @@ use serde::Deserialize;
 pub use self::environment::{Credential, Environment};
 pub use self::ssh_keys::ConfiguredKey;
 use crate::spawner::SpawnerSettings;
-use crate::{admission, http, hub, ssh, store, tasks, telemetry};
+use crate::{admission, forward_agent, http, hub, ssh, store, tasks, telemetry};
 
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "/etc/outpost/outpost_config.toml";
@@ -45,6 +45,8 @@ pub struct Config {
     pub hubs: BTreeMap<String, hub::Settings>,
     /// One entry a backend.
     pub spawners: BTreeMap<String, SpawnerSettings>,
+    /// One entry a JupyterHub that `outpost forward-agent` makes a tunnel to.
+    pub forward_agents: BTreeMap<String, forward_agent::Settings>,
     /// Flavors and credits.
     pub flavors: crate::outpost::FlavorSettings,
     /// What hubs may override; the first rule that fits decides.
@@ -163,6 +165,10 @@ impl Config {
                 note(format!("hubs.{name:?}.spawner"), self.known_spawner(spawner));
             }
         }
+        for (name, agent) in &self.forward_agents {
+            note(format!("forward_agents.{name:?}"), hub::check_name(name));
+            note(format!("forward_agents.{name:?}"), agent.check());
+        }
         mistakes.extend(self.ssh_keys().err());
         if mistakes.is_empty() { Ok(()) } else { Err(mistakes.join("\n")) }
     }
@@ -177,6 +183,11 @@ impl Config {
         let own = self.hubs.get(hub).and_then(|settings| settings.spawner.as_deref());
         let only = self.spawners.keys().next().filter(|_| self.spawners.len() == 1).map(String::as_str);
         own.or(self.spawner.as_deref()).or(only)
+    }
+
+    /// The connections to make to hubs' sides, by hub.
+    pub fn dials(&self) -> impl Iterator<Item = (&str, &crate::dial::Settings)> {
+        self.hubs.iter().filter_map(|(name, hub)| Some((name.as_str(), hub.dial.as_ref()?)))
     }
 
     /// The folder of everything that has to survive a restart: as configured, else what systemd gives, else

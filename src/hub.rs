@@ -21,7 +21,6 @@ use tokio::sync::Semaphore;
 
 pub use self::progress::{Report, Reporter, escape_html};
 pub use self::tunnels::Asked;
-pub(crate) use self::url::is_forbidden;
 pub use self::url::{base_url, is_below};
 use crate::config::Secret;
 use crate::dial;
@@ -134,6 +133,9 @@ impl Settings {
             return Err("request_timeout: must not be 0s".to_owned());
         }
         self.check_recreation()?;
+        if let Some(dial) = &self.dial {
+            dial.check().map_err(|mistake| format!("dial.{mistake}"))?;
+        }
         self.api_url
             .as_deref()
             .map_or(Ok(()), |api_url| base_url(api_url).map(drop).map_err(|error| format!("api_url: {error}")))

@@ -18,7 +18,7 @@
 //! | [`outpost`] | the use cases, the only place that orders effects |
 //! | [`admin`] | what administrators do, by the admin API and by the command line |
 //! | [`tasks`] | background work, one idempotent pass each |
-//! | [`http`], [`ssh`], [`telemetry`] | the edges |
+//! | [`http`], [`ssh`], [`forward_agent`], [`telemetry`] | the edges |
 //! | [`config`], [`app`], [`cli`] | the composition |
 
 pub mod admin;
@@ -30,6 +30,7 @@ pub mod clock;
 pub mod config;
 pub mod dial;
 pub mod error;
+pub mod forward_agent;
 pub mod http;
 pub mod hub;
 pub mod metrics;

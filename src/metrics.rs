@@ -93,6 +93,13 @@ pub struct NamespaceLabels {
     pub namespace: String,
 }
 
+/// Labels of a connection that Outpost makes to a hub's side.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct DialLabels {
+    /// The hub's name.
+    pub hub: String,
+}
+
 /// Labels of what a hub's SSH clients have open.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct SshLabels {
@@ -160,6 +167,8 @@ pub struct Metrics {
     pub ssh_bytes: Family<SshBytesLabels, Counter>,
     /// What SSH clients were refused.
     pub ssh_refusals: Family<SshRefusalLabels, Counter>,
+    /// Whether the connection to a hub's side is there, where there is to be one.
+    pub dial_connected: Family<DialLabels, Gauge>,
 }
 
 /// 10 ms to 95 s.
@@ -199,6 +208,7 @@ impl Default for Metrics {
             ssh_channels: Family::default(),
             ssh_bytes: Family::default(),
             ssh_refusals: Family::default(),
+            dial_connected: Family::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -253,6 +263,11 @@ impl Default for Metrics {
         registry.register("ssh_channels", "Forwarded connections that are open, by hub", metrics.ssh_channels.clone());
         registry.register("ssh_bytes", "Bytes that were forwarded, by hub and direction", metrics.ssh_bytes.clone());
         registry.register("ssh_refusals", "What SSH clients were refused, by reason", metrics.ssh_refusals.clone());
+        registry.register(
+            "dial_connected",
+            "1 if the SSH connection to a hub's side is there",
+            metrics.dial_connected.clone(),
+        );
         Self { registry, ..metrics }
     }
 }

@@ -1,6 +1,7 @@
 //! The words that the rest of the crate speaks. Values only: nothing in here does any I/O.
 
 mod actor;
+mod address;
 mod authorized_key;
 mod credentials;
 mod host_key;
@@ -17,6 +18,7 @@ mod tunnel;
 mod usage;
 
 pub use actor::Actor;
+pub use address::{host_and_port, is_forbidden};
 pub use authorized_key::{AuthorizedKey, fingerprint};
 pub use credentials::has_login;
 pub use host_key::{HostKey, HostKeyState};

@@ -8,6 +8,7 @@ mod definitions;
 mod drive;
 mod forward;
 mod lifetime;
+mod offer;
 mod queue;
 mod recover;
 mod site;
@@ -36,6 +37,7 @@ pub use self::view::{Entry, Place, State, View};
 use crate::auth::{Auth, SshKeys};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::dial::Dials;
 use crate::error::{Error, Result};
 use crate::hub::Hubs;
 use crate::metrics::Metrics;
@@ -58,6 +60,8 @@ pub struct Outpost {
     pub auth: Auth,
     /// The hubs' SSH keys.
     pub ssh_keys: SshKeys,
+    /// The connections to hubs' sides.
+    pub dials: Dials,
     /// The configuration that is in force.
     pub config: ArcSwap<Config>,
     /// The flavors and credits that are in force.
@@ -157,7 +161,7 @@ impl Outpost {
         } else if !*self.loaded.borrow() {
             reasons.push("the servers were not read from the database yet".to_owned());
         }
-        if self.config.load().ssh.listen.is_some() && *self.listening.borrow() == 0 {
+        if self.config.load().ssh.listen.is_some() && !self.tunnels.may_be_asked_for() {
             reasons.push("the SSH server does not accept connections yet: it waits for its host key".to_owned());
         }
         for (name, spawner) in self.spawners.all() {

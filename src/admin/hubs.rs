@@ -33,6 +33,9 @@ pub struct HubSummary {
     pub servers: usize,
     /// Where its API was seen to be at its first start.
     pub api_url: Option<String>,
+    /// How the connection to its side is, if Outpost is to make one. (The command line cannot know.)
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dial: Option<crate::dial::State>,
 }
 
 /// All hubs, by name.
@@ -48,6 +51,7 @@ pub async fn hubs(store: &Store) -> Result<Vec<HubSummary>> {
         servers: servers.iter().filter(|server| *server.id.hub == *hub.name).count(),
         hub: hub.name,
         api_url: hub.api_url,
+        dial: None,
     };
     Ok(hubs.into_iter().map(summary).collect())
 }

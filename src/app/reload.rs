@@ -132,6 +132,8 @@ async fn reload(outpost: &Arc<Outpost>, options: &Options, context: &process::Co
     if let Some(level) = &options.level {
         level.set(&config.log)?;
     }
+    outpost.dials.reconfigure(config.dials());
+    outpost.offer_all_again();
     outpost.config.store(Arc::new(config));
     Ok(reloaded)
 }

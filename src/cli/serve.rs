@@ -80,6 +80,9 @@ async fn check(context: &Context) -> Outcome {
         if let Some(Err(mistake)) = settings.flavors_update_token.as_ref().map(crate::config::Secret::read) {
             mistakes.push(format!("hubs.{name:?}.flavors_update_token: {mistake}"));
         }
+        if let Some(Err(mistake)) = settings.dial.as_ref().map(|dial| dial.login().read()) {
+            mistakes.push(format!("hubs.{name:?}.dial.{mistake}"));
+        }
         if let Err(mistake) = client::Hub::new(name, settings.clone(), None, std::sync::Arc::new(Metrics::default())) {
             mistakes.push(format!("hubs.{name:?}.{mistake}"));
         }
@@ -111,6 +114,14 @@ async fn check(context: &Context) -> Outcome {
 pub(super) async fn check_config(context: &Context) -> Outcome {
     check(context).await?;
     let config = &context.config;
+    // The daemon does not need what is for login nodes.
+    let agents = config.forward_agents.iter().filter_map(|(name, agent)| {
+        agent.login().read().err().map(|mistake| format!("forward_agents.{name:?}.{mistake}"))
+    });
+    let mistakes: Vec<_> = agents.collect();
+    if !mistakes.is_empty() {
+        return Err(Failure(BAD_CONFIGURATION, mistakes.join("\n")));
+    }
     let state_dir = config.state_dir(&context.environment).map_err(|mistake| Failure(BAD_CONFIGURATION, mistake))?;
     let file = context.path.as_ref().map_or_else(|| "no file, defaults".to_owned(), |path| path.display().to_string());
     println!("The configuration is good ({file}).");

@@ -1,9 +1,11 @@
 //! Which URLs a hub may have called.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
+
+use crate::model::is_forbidden;
 
 /// Reads the URL of a hub's API.
 ///
@@ -42,18 +44,6 @@ fn is_forbidden_host(url: &Url) -> bool {
         Some(Host::Ipv6(address)) => is_forbidden(address.into()),
         Some(Host::Domain(_)) => false,
         None => true,
-    }
-}
-
-/// Addresses that are never a hub, nor a server: link-local ones (cloud metadata among them), multicast and unspecified
-/// ones.
-pub(crate) fn is_forbidden(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => v4.is_link_local() || v4.is_multicast() || v4.is_broadcast() || v4.is_unspecified(),
-        IpAddr::V6(v6) => {
-            let aws_metadata = v6.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254];
-            v6.is_unicast_link_local() || v6.is_multicast() || v6.is_unspecified() || aws_metadata
-        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::offer::Reached;
 use super::{Entry, Outpost};
 use crate::error::{Error, Result};
 use crate::hub::{Callbacks, Hub, Report, Reporter};
@@ -59,14 +60,17 @@ impl Outpost {
         }
         let begun = Instant::now();
         let result = match self.spawners.get(&handle.spawner) {
-            _ if turn.is_err() => turn.map(|_| String::new()),
+            _ if turn.is_err() => turn.map(|_| Reached::default()),
             None => Err(Error::internal(format!("the backend {:?} is not configured any more", handle.spawner))),
             Some(spawner) => tokio::select! {
                 biased;
                 () = entry.cancel.cancelled() => Err(Error::Cancelled),
                 // The row says "starting": the next Outpost goes on from there.
                 () = self.abort.cancelled() => return,
-                result = self.start_in(&*spawner, &entry, &launch, &progress) => result,
+                result = async {
+                    let address = self.start_in(&*spawner, &entry, &launch, &progress).await?;
+                    self.offer(&entry, address).await
+                } => result,
             },
         };
         let outcome = match &result {
@@ -76,10 +80,11 @@ impl Outpost {
         };
         self.metrics.start(&handle.spawner, outcome, begun.elapsed());
         match result {
-            Ok(address) => {
+            Ok(reached) => {
                 drop(driving);
                 drop(progress);
-                self.became_running(&entry, &address).await;
+                self.became_running(&entry, &reached).await;
+                let address = reached.address;
                 if asynchronous && !address.is_empty() && entry.state().server.phase == Phase::Running {
                     let (hub, callbacks) = (hub.clone(), callbacks.clone());
                     self.tracker.spawn(async move { hub.setup_tunnel(&callbacks, &address).await });
@@ -126,14 +131,15 @@ impl Outpost {
 
     /// The server runs: the caller may know even if the database cannot be told just now. The row says "starting" until
     /// then, from where a next Outpost finds the running server again.
-    async fn became_running(self: &Arc<Self>, entry: &Arc<Entry>, address: &str) {
+    async fn became_running(self: &Arc<Self>, entry: &Arc<Entry>, reached: &Reached) {
+        let Reached { address, target } = reached;
         let generation = entry.state().server.generation;
         let end_date = end_of(&entry.state().server, self.clock.now());
-        let stored =
-            self.store.advance(&entry.uid, generation, &Advance::Running { address, target: "", end_date }).await;
+        let stored = self.store.advance(&entry.uid, generation, &Advance::Running { address, target, end_date }).await;
         let failed = stored.is_err();
         let moved = entry.move_to(Phase::Running, |server| {
-            server.address = address.into();
+            server.address = address.as_str().into();
+            server.target = target.as_str().into();
             if server.runtime.is_some() {
                 server.end_date = end_date;
             }
@@ -147,9 +153,10 @@ impl Outpost {
             self.look_at(entry).await;
         }
         if failed && moved {
-            let (this, entry, address) = (self.clone(), entry.clone(), address.to_owned());
+            let (this, entry, address, target) = (self.clone(), entry.clone(), address.clone(), target.clone());
             self.tracker.spawn(async move {
-                this.persist(&entry, "running", || Advance::Running { address: &address, target: "", end_date }).await;
+                this.persist(&entry, "running", || Advance::Running { address: &address, target: &target, end_date })
+                    .await;
             });
         }
     }

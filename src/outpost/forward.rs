@@ -9,8 +9,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::{Entry, Outpost};
-use crate::hub::is_forbidden;
-use crate::model::Phase;
+use crate::model::{Phase, is_forbidden};
 
 /// The least time between two looks into a shared database for a server that is not known here.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -210,7 +210,11 @@ impl Outpost {
                 drop(self.tracker.spawn(async move { this.resume_start(entry, server).await }))
             }
             Phase::Stopping => drop(self.tracker.spawn(this.finish_stop(entry, Outcome::of_stop(Phase::Running)))),
-            Phase::Running => drop(self.tracker.spawn(async move { this.look_at(&entry).await })),
+            Phase::Running => {
+                // Before any new start, which must not get its port.
+                self.offer_again(&entry);
+                drop(self.tracker.spawn(async move { this.look_at(&entry).await }));
+            }
             Phase::Ended => {}
         }
     }

@@ -305,15 +305,13 @@ impl View {
                         // From the queue straight to a stop is one move: more of them, and it had its turn.
                         state.begun |= matches!(server.phase, Phase::Starting | Phase::Running | Phase::Ended)
                             || server.generation > state.server.generation + 1;
-                        let (phase, address, exit) =
-                            (state.server.phase, state.server.address.clone(), state.server.exit.clone());
-                        let tunnel = state.server.tunnel;
-                        state.server = server;
-                        state.server.tunnel = tunnel;
+                        let before = std::mem::replace(&mut state.server, server);
+                        state.server.tunnel = before.tunnel;
                         if !further {
-                            state.server.phase = phase;
-                            state.server.address = address;
-                            state.server.exit = exit;
+                            state.server.phase = before.phase;
+                            state.server.address = before.address;
+                            state.server.target = before.target;
+                            state.server.exit = before.exit;
                         }
                     });
                 }

@@ -49,6 +49,12 @@ impl Tunnels {
         Self { lost: watch::Sender::new(None), began: clock.now(), clock }
     }
 
+    /// Whether hubs can connect.
+    #[must_use]
+    pub fn may_be_asked_for(&self) -> bool {
+        self.lost.borrow().is_some()
+    }
+
     /// Hubs can connect, for the first time or again after nobody could: they are asked for the tunnels that were made before. Where
     /// there is an SSH server, nobody is asked before it says so.
     pub fn due(&self) {

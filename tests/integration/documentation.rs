@@ -17,16 +17,18 @@ use tempfile::TempDir;
 use crate::support::daemon::{OUTPOST, text};
 
 /// Every page, by its name.
-const PAGES: [(&str, &str); 9] = [
+const PAGES: [(&str, &str); 11] = [
     ("README.md", include_str!("../../README.md")),
     ("docs/accounting.md", include_str!("../../docs/accounting.md")),
     ("docs/admin-api.md", include_str!("../../docs/admin-api.md")),
     ("docs/flavors.md", include_str!("../../docs/flavors.md")),
+    ("docs/forward-agent.md", include_str!("../../docs/forward-agent.md")),
     ("docs/kubernetes.md", include_str!("../../docs/kubernetes.md")),
     ("docs/kubespawner.md", include_str!("../../docs/kubespawner.md")),
     ("docs/overrides.md", include_str!("../../docs/overrides.md")),
     ("docs/ssh.md", include_str!("../../docs/ssh.md")),
     ("docs/tunnels.md", include_str!("../../docs/tunnels.md")),
+    ("docs/ssh-outbound.md", include_str!("../../docs/ssh-outbound.md")),
 ];
 
 fn page(name: &str) -> &'static str {

@@ -67,6 +67,8 @@ fn no_key_is_missing() {
         "[[overrides]]",
         "[hubs.x]",
         "[hubs.x.dial]",
+        "[forward_agents.x]",
+        "[[forward_agents.x.reverse]]",
         "[spawners.x]\ntype = 'process'",
         "[spawners.x]\ntype = 'kubernetes'",
         "[spawners.x]\ntype = 'kubernetes'\n[spawners.x.fail_after]",

@@ -9,6 +9,7 @@ pub mod program;
 pub mod real_hub;
 pub mod server;
 pub mod ssh;
+pub mod sshd;
 
 use std::time::Duration;
 

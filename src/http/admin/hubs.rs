@@ -55,7 +55,11 @@ impl From<admin::Credential> for NewCredential {
         (status = 401, description = "No valid token", body = Problem),
     ))]
 pub(in crate::http) async fn list(_: Reader, State(outpost): State<App>) -> Result<Json<Hubs>, Problem> {
-    Ok(Json(Hubs { hubs: admin::hubs(&outpost.store).await? }))
+    let mut hubs = admin::hubs(&outpost.store).await?;
+    for hub in &mut hubs {
+        hub.dial = outpost.dials.get(&hub.hub).map(|dial| dial.state());
+    }
+    Ok(Json(Hubs { hubs }))
 }
 
 /// Makes a hub known and gives it a password, which is valid at once.
