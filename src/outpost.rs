@@ -156,6 +156,9 @@ impl Outpost {
         } else if !*self.loaded.borrow() {
             reasons.push("the servers were not read from the database yet".to_owned());
         }
+        if self.config.load().ssh.listen.is_some() && *self.listening.borrow() == 0 {
+            reasons.push("the SSH server does not accept connections yet: it waits for its host key".to_owned());
+        }
         for (name, spawner) in self.spawners.all() {
             reasons.extend(spawner.trouble().map(|trouble| format!("spawners.{name}: {trouble}")));
         }

@@ -17,7 +17,7 @@ use super::refusals::{PERIOD, Reason, Refusal};
 use super::server::Server;
 use crate::outpost::Outpost;
 
-/// The pauses between tries to get a host key, a free file descriptor, or the port again.
+/// The pauses between tries to get a free file descriptor, or the port again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 /// A bound port.
@@ -72,10 +72,10 @@ impl Listener {
 
     /// Serves until `shutdown` is cancelled; then open channels have `drain_timeout` to end.
     pub async fn serve(self, outpost: Arc<Outpost>, shutdown: CancellationToken) {
-        let host_keys = tokio::select! {
-            () = shutdown.cancelled() => return,
-            host_keys = host_keys(&outpost) => host_keys,
-        };
+        // Only then the database has its schema.
+        let mut loaded = outpost.loaded.subscribe();
+        let _ = shutdown.run_until_cancelled(loaded.wait_for(|loaded| *loaded)).await;
+        let Some(host_keys) = HostKeys::load_when_possible(&outpost.store, &shutdown).await else { return };
         let server = Arc::new(Server::new(outpost, host_keys, shutdown));
         let connections = TaskTracker::new();
         tracing::info!(address = %self.address, "the SSH server accepts connections");
@@ -83,27 +83,11 @@ impl Listener {
             () = server.shutdown.cancelled() => {}
             () = accept_all(self, &server, &connections) => {}
             () = tell_refusals(&server) => {}
+            () = server.host_keys.watch(&server.outpost.store, &server.shutdown) => {}
         }
         connections.close();
         connections.wait().await;
         server.refusals.tell_again().await;
-    }
-}
-
-/// The host key, as soon as the database has it.
-async fn host_keys(outpost: &Outpost) -> HostKeys {
-    // The sender lives as long as Outpost, so that waiting cannot fail.
-    let _ = outpost.loaded.subscribe().wait_for(|loaded| *loaded).await;
-    let mut pause = PAUSE.0;
-    loop {
-        match HostKeys::load(&outpost.store).await {
-            Ok(host_keys) => return host_keys,
-            Err(error) => {
-                tracing::error!(cause = error.cause(), "there is no SSH host key yet; trying again");
-            }
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(PAUSE.1);
     }
 }
 

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::support::daemon::{OUTPOST, text};
 
 /// Every page, by its name.
-const PAGES: [(&str, &str); 7] = [
+const PAGES: [(&str, &str); 8] = [
     ("README.md", include_str!("../../README.md")),
     ("docs/accounting.md", include_str!("../../docs/accounting.md")),
     ("docs/admin-api.md", include_str!("../../docs/admin-api.md")),
@@ -25,6 +25,7 @@ const PAGES: [(&str, &str); 7] = [
     ("docs/kubernetes.md", include_str!("../../docs/kubernetes.md")),
     ("docs/kubespawner.md", include_str!("../../docs/kubespawner.md")),
     ("docs/overrides.md", include_str!("../../docs/overrides.md")),
+    ("docs/ssh.md", include_str!("../../docs/ssh.md")),
 ];
 
 fn page(name: &str) -> &'static str {
