@@ -43,7 +43,8 @@ pub struct Settings {
     /// How long a client has until it is authenticated.
     #[serde(with = "humantime_serde")]
     pub handshake_timeout: Duration,
-    /// How long a connection may be without a channel and without a sign of life (ssh's `ServerAliveInterval` is one).
+    /// How long a client may give no sign of life. It is asked for one every 15 s, or four times in that time if that is more
+    /// often; one that does not answer three times is gone already.
     #[serde(with = "humantime_serde")]
     pub idle_timeout: Duration,
     /// How long a server may take to accept a forwarded connection.

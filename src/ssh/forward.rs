@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection::Connection;
 use super::limits::Slot;
 use super::refusals::Reason;
+use super::server::Server;
 use crate::auth::HubKey;
 use crate::metrics::SshBytesLabels;
 use crate::model::Phase;
@@ -69,7 +70,7 @@ impl Forward {
     async fn open(&self, channel: Channel<Msg>, reply: ChannelOpenHandle) {
         let (entry, addresses) = match self.destination().await {
             Ok(destination) => destination,
-            Err(reason) => return reply.reject(self.refuse(reason)).await,
+            Err(failure) => return reply.reject(failure).await,
         };
         let target = format!("{}:{}", self.host, self.port);
         let patience = self.connection.server.settings.connect_timeout;
@@ -125,20 +126,25 @@ impl Forward {
         }
     }
 
-    async fn destination(&self) -> Result<(Arc<Entry>, Vec<SocketAddr>), Reason> {
-        let Ok(port) = u16::try_from(self.port) else { return Err(Reason::NoServer) };
+    /// The server that is asked for, if it may be had, and where it listens.
+    async fn destination(&self) -> Result<(Arc<Entry>, Vec<SocketAddr>), ChannelOpenFailure> {
+        let Ok(port) = u16::try_from(self.port) else { return Err(self.refuse(Reason::NoServer)) };
         if !self.key.key.permits_open(&self.host, port) {
-            return Err(Reason::KeyOptions);
+            return Err(self.refuse(Reason::KeyOptions));
         }
-        let outpost = &self.connection.server.outpost;
-        let reason = |why| match why {
-            Unreachable::NoServer => Reason::NoServer,
-            Unreachable::Elsewhere => Reason::Elsewhere,
-            Unreachable::Forbidden | Unreachable::Unknown => Reason::Address,
+        let failure = |why| match why {
+            Unreachable::NoServer => self.refuse(Reason::NoServer),
+            Unreachable::Elsewhere => self.refuse(Reason::Elsewhere),
+            Unreachable::Forbidden => self.refuse(Reason::Address),
+            Unreachable::Unknown => {
+                tracing::info!(hub.name = ?self.key.hub, host = self.host, "the name of a server leads nowhere");
+                ChannelOpenFailure::ConnectFailed
+            }
         };
-        let entry = outpost.forward_target(&self.key.hub, &self.host, port).await.map_err(reason)?;
-        let addresses = outpost.addresses_of(&entry).await.map_err(reason)?;
-        Ok((entry, addresses))
+        let Server { outpost, settings, .. } = &*self.connection.server;
+        let entry = outpost.forward_target(&self.key.hub, &self.host, port).await.map_err(failure)?;
+        let addresses = timeout(settings.connect_timeout, outpost.addresses_of(&entry)).await;
+        Ok((entry, addresses.unwrap_or(Err(Unreachable::Unknown)).map_err(failure)?))
     }
 
     fn refuse(&self, reason: Reason) -> ChannelOpenFailure {

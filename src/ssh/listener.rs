@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -44,6 +45,31 @@ impl Listener {
         self.address
     }
 
+    /// The next connection. A listener that fails is replaced, which is counted in `listening`.
+    async fn next(&mut self, listening: &watch::Sender<u64>) -> (TcpStream, SocketAddr) {
+        let mut pause = PAUSE.0;
+        loop {
+            let error = match self.socket.accept().await {
+                Ok(accepted) => return accepted,
+                Err(error) => error,
+            };
+            tracing::error!(%error, "an SSH connection could not be accepted; trying again");
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE.1);
+            if is_broken(&error) {
+                // The port is free only when nothing listens at it any more, and this does not.
+                match Self::bind(self.address).await {
+                    Ok(listener) => {
+                        *self = listener;
+                        listening.send_modify(|times| *times += 1);
+                        tracing::warn!(address = %self.address, "the SSH listener had to be replaced");
+                    }
+                    Err(mistake) => tracing::error!(mistake, "the SSH listener cannot be replaced yet; trying again"),
+                }
+            }
+        }
+    }
+
     /// Serves until `shutdown` is cancelled; then open channels have `drain_timeout` to end.
     pub async fn serve(self, outpost: Arc<Outpost>, shutdown: CancellationToken) {
         // Only then the database has its schema.
@@ -74,49 +100,18 @@ async fn tell_refusals(server: &Server) {
     }
 }
 
-/// Accepts for ever. A listener that fails is replaced.
 async fn accept_all(mut listener: Listener, server: &Arc<Server>, connections: &TaskTracker) {
     server.outpost.listening.send_modify(|times| *times += 1);
-    let mut pause = PAUSE.0;
     loop {
-        let error = match listener.socket.accept().await {
-            Ok((socket, client)) => {
-                pause = PAUSE.0;
-                if let Some(waiting) = server.take_unauthenticated(client.ip()) {
-                    // A failure shows at the first read.
-                    let _ = socket.set_nodelay(true);
-                    connections.spawn(Connection::serve(server.clone(), socket, client, waiting));
-                } else {
-                    let client = client.ip().to_canonical();
-                    let reason = Reason::Unauthenticated;
-                    server.refusals.note(Refusal { hub: None, reason, target: String::new(), client });
-                }
-                continue;
-            }
-            Err(error) => error,
-        };
-        tracing::error!(%error, "an SSH connection could not be accepted; trying again");
-        sleep(pause).await;
-        pause = (pause * 2).min(PAUSE.1);
-        if is_broken(&error) {
-            listener = bind_again(listener).await;
-            server.outpost.listening.send_modify(|times| *times += 1);
-            tracing::warn!(address = %listener.address, "the SSH listener had to be replaced");
+        let (socket, client) = listener.next(&server.outpost.listening).await;
+        if let Some(waiting) = server.take_unauthenticated(client.ip()) {
+            // A failure shows at the first read.
+            let _ = socket.set_nodelay(true);
+            connections.spawn(Connection::serve(server.clone(), socket, client, waiting));
+        } else {
+            let (reason, client) = (Reason::Unauthenticated, client.ip().to_canonical());
+            server.refusals.note(Refusal { hub: None, reason, target: String::new(), client });
         }
-    }
-}
-
-async fn bind_again(listener: Listener) -> Listener {
-    let address = listener.address;
-    drop(listener);
-    let mut pause = PAUSE.0;
-    loop {
-        match Listener::bind(address).await {
-            Ok(listener) => return listener,
-            Err(mistake) => tracing::error!(mistake, "the SSH listener cannot be replaced yet; trying again"),
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(PAUSE.1);
     }
 }
 
@@ -127,6 +122,8 @@ fn is_broken(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd as _;
+
     use super::*;
 
     #[test]
@@ -136,5 +133,25 @@ mod tests {
         for passing in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ECONNABORTED, libc::EPERM, libc::ENETDOWN] {
             assert!(!broken(passing));
         }
+    }
+
+    #[tokio::test]
+    async fn a_broken_listener_is_replaced_at_its_port() {
+        let mut listener = Listener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let listening = watch::Sender::new(1);
+        // SAFETY: the descriptor is open as long as the listener.
+        assert_eq!(unsafe { libc::shutdown(listener.socket.as_raw_fd(), libc::SHUT_RDWR) }, 0);
+        let address = listener.address();
+        let connect = async {
+            loop {
+                if let Ok(socket) = TcpStream::connect(address).await {
+                    return socket;
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let ((accepted, _), connected) = tokio::join!(listener.next(&listening), connect);
+        assert_eq!(accepted.peer_addr().unwrap(), connected.local_addr().unwrap());
+        assert_eq!(*listening.borrow(), 2);
     }
 }

@@ -4,10 +4,6 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use outpost::clock::Clock;
-use outpost::metrics::Metrics;
-use outpost::model::AuthorizedKey;
-use outpost::store::{Ring, Source, Store};
 use russh::keys::{PrivateKeyWithHashAlg, load_secret_key};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -17,9 +13,8 @@ use tokio::process::{Child, Command};
 use crate::client::{Connection, basic_auth, post};
 use crate::memory::{peak_mib, resident_mib};
 use crate::support::daemon::free_port;
-use crate::support::database::KEY;
 use crate::support::provided;
-use crate::support::ssh::{SshClient, serve};
+use crate::support::ssh::{SshClient, admit_at, serve};
 
 const ROUNDS: usize = 5;
 const MIB: usize = 1024 * 1024;
@@ -125,10 +120,7 @@ impl Side {
         // Servers in memory are nowhere, so that the row is told where this one is.
         let url = format!("sqlite:{}", dir.path().join("outpost.sqlite").display());
         let client = SshClient::new(([127, 0, 0, 1], ssh).into());
-        let ring = Ring::new([KEY]).unwrap();
-        let store = Store::open(&url, None, Some(1), ring, Clock::System, Arc::new(Metrics::default())).unwrap();
-        let key = AuthorizedKey::parse(&client.public_key()).unwrap();
-        assert!(store.add_ssh_key("bench", Source::Cli, &key).await.unwrap());
+        admit_at(&url, "bench", &client).await;
         let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
         let moved = sqlx::query("UPDATE servers SET address = $1, generation = generation + 1").bind(target);
         assert_eq!(moved.execute(&pool).await.unwrap().rows_affected(), 1);

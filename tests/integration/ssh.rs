@@ -3,7 +3,9 @@
 mod ends;
 mod handshake;
 mod pressure;
+mod program;
 mod refused;
+mod replicas;
 
 use super::support::TestOutpost;
 use super::support::ssh::{SshClient, admit, echo, server_at, works};

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -10,7 +10,9 @@ use super::start;
 use crate::support::ssh::{SshClient, admit, metric, refusals, until_metric};
 use crate::support::{eventually, provided};
 
-/// What ssh-audit would have changed.
+/// Said of all that clients before OpenSSH 9.9 and this server have in common. Newer ones use the first of the list.
+const NOT_POST_QUANTUM: &str = "does not provide protection against post-quantum attacks";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_algorithm_is_weak() {
     let Some(hub) = provided("OUTPOST_TEST_HUB", "ssh-audit") else { return };
@@ -26,9 +28,10 @@ async fn no_algorithm_is_weak() {
     let mut algorithms = Vec::new();
     for kind in ["kex", "key", "enc", "mac"] {
         for algorithm in report[kind].as_array().unwrap_or_else(|| panic!("{report:#}")) {
-            let notes = &algorithm["notes"];
-            assert!(notes["fail"].is_null() && notes["warn"].is_null(), "{algorithm:#}");
-            algorithms.push(algorithm["algorithm"].as_str().unwrap().to_owned());
+            let (name, notes) = (algorithm["algorithm"].as_str().unwrap(), &algorithm["notes"]);
+            let accepted = if name.starts_with("curve25519-") { json!([NOT_POST_QUANTUM]) } else { Value::Null };
+            assert!(notes["fail"].is_null() && notes["warn"] == accepted, "{algorithm:#}");
+            algorithms.push(name.to_owned());
         }
     }
     assert_eq!(
