@@ -41,9 +41,7 @@ impl SshKeySummary {
         let expires_at = key.and_then(AuthorizedKey::expires);
         let problem = match &read {
             Err(mistake) => Some(format!("this version cannot use it: it {mistake}")),
-            Ok(_) if expires_at.is_some_and(|end| end <= now) => Some("it has expired".to_owned()),
-            Ok(key) if !key.forwards() => Some("its options permit no port forwarding".to_owned()),
-            Ok(_) => None,
+            Ok(key) => key.idle(now).map(str::to_owned),
         };
         Self {
             kind: key.map(AuthorizedKey::kind).unwrap_or_default(),

@@ -8,6 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{BAD_CONFIGURATION, Context, FAILED, Failure, Outcome, hub};
 use crate::app::{App, FIRST_LOOK, Generated, Options};
+use crate::clock::Clock;
+use crate::config::ConfiguredKey;
 use crate::metrics::Metrics;
 use crate::spawner::SpawnerSettings;
 use crate::store::Ring;
@@ -132,6 +134,9 @@ pub(super) async fn check_config(context: &Context) -> Outcome {
     println!("  probes reach     {}", config.http.admin_listen);
     let mut warnings = config.overrides.warnings();
     warnings.extend(config.flavors.check_files()?);
+    let now = Clock::System.now();
+    let idle = |key: ConfiguredKey| Some(format!("{} is of no use: {}", key.place, key.key.idle(now)?));
+    warnings.extend(config.ssh_keys()?.into_iter().filter_map(idle));
     if config.hubs.len() != 1 {
         let of = |(name, settings): (&String, &SpawnerSettings)| {
             settings.warnings().into_iter().map(|warning| format!("[spawners.{name}] {warning}")).collect::<Vec<_>>()

@@ -129,16 +129,19 @@ impl AuthorizedKey {
         self.options.permits_open(host, port)
     }
 
-    /// Whether it may open anything: a hub's key is of no use without.
-    #[must_use]
-    pub const fn forwards(&self) -> bool {
-        self.options.forwarding
-    }
-
     /// When it ends (`expiry-time=`).
     #[must_use]
     pub fn expires(&self) -> Option<DateTime<Utc>> {
         self.options.expires
+    }
+
+    /// Why it is of no use at `now`, although nothing is wrong with it.
+    #[must_use]
+    pub fn idle(&self, now: DateTime<Utc>) -> Option<&'static str> {
+        if self.expires().is_some_and(|end| end <= now) {
+            return Some("it has expired");
+        }
+        (!self.options.forwarding).then_some("its options permit no port forwarding")
     }
 }
 

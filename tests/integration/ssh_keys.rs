@@ -216,6 +216,9 @@ async fn the_command_line_and_the_configuration_share_the_keys(#[case] kind: Kin
     assert_eq!(db.open(&[RING], Clock::System).ssh_keys().await.unwrap().len(), 2);
     let checked = daemon.run(&["check-config"]).await;
     assert!(checked.status.code() == Some(2) && text(&checked.stderr).contains(mistake), "{}", text(&checked.stderr));
+    daemon.configure(&configuration(&[("b", &format!("restrict {first}"))]));
+    let said = text(&daemon.run(&["check-config"]).await.stdout);
+    assert!(said.contains("hubs.\"b\".ssh_keys[0] is of no use: its options permit no port forwarding"), "{said}");
     // What goes from the configuration goes.
     daemon.configure(&configuration(&[]));
     daemon.signal(Signal::SIGHUP);

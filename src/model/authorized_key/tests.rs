@@ -198,6 +198,15 @@ fn ends_are_local_unless_they_are_utc(#[case] text: &str, #[case] expected: &str
     assert_eq!(options.expires, Some(expected.parse().unwrap()));
 }
 
+#[rstest]
+#[case("", None)]
+#[case("restrict", Some("its options permit no port forwarding"))]
+#[case("expiry-time=\"20300102Z\"", Some("it has expired"))]
+#[case("expiry-time=\"20300103Z\"", None)]
+fn a_key_without_use_says_why(#[case] options: &str, #[case] expected: Option<&str>) {
+    assert_eq!(with(options).unwrap().idle("2030-01-02T00:00:00Z".parse().unwrap()), expected);
+}
+
 #[test]
 fn the_earliest_of_several_ends_holds() {
     let key = with("expiry-time=\"20310101Z\",expiry-time=\"20300101Z\",expiry-time=\"20320101Z\"").unwrap();
