@@ -57,8 +57,9 @@ pub struct Settings {
     /// The SSH public keys that it forwards with: lines of `authorized_keys`.
     pub ssh_keys: Vec<String>,
     /// Whether it is asked for the tunnels to its running servers when this Outpost, or its SSH server, was restarted:
-    /// `true`, `false`, or a CEL expression over `hub` and `server`. Default: `true` for hubs that have an SSH key here, or
-    /// `setup_tunnel`; one that does not tunnel would take the question for a broken tunnel and stop the server.
+    /// `true`, `false`, or a CEL expression over `hub` and `server`. Default: `true` for hubs that have an SSH key here,
+    /// `setup_tunnel`, or `ssh_recreate = "hub"`; one that does not tunnel would take the question for a broken tunnel and
+    /// stop the server.
     pub ssh_recreate_at_start: Option<Recreate>,
     /// How it is asked.
     pub ssh_recreate: RecreateBy,

@@ -18,7 +18,7 @@ use self::asking::Asking;
 use crate::admission::WantedTunnels;
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::hub::Hub;
+use crate::hub::{Hub, RecreateBy, Settings};
 use crate::metrics::TunnelLabels;
 use crate::model::{Phase, Tunnel, TunnelState};
 use crate::outpost::Outpost;
@@ -159,8 +159,7 @@ impl Task {
                     self.outpost.tracker.spawn(work.run(stop.clone()))
                 });
             }
-            let counts = self.count();
-            let Counts { due, made, refused } = counts;
+            let Counts { due, made, refused } = self.count();
             if asking.is_empty() {
                 let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
                 tracing::info!(due, made, refused, duration_ms, "all hubs were asked for tunnels");
@@ -230,10 +229,14 @@ fn wanted(outpost: &Outpost, name: &str) -> Result<(Arc<Hub>, WantedTunnels), St
     let wanted = match &hub.settings.ssh_recreate_at_start {
         Some(setting) => WantedTunnels::parse(setting)?,
         // Another would take the question for a broken tunnel, and stop the server.
-        None => WantedTunnels::Always(hub.settings.setup_tunnel || outpost.ssh_keys.has(name)),
+        None => {
+            let Settings { setup_tunnel, ssh_recreate, .. } = &hub.settings;
+            let tunnels = *setup_tunnel || *ssh_recreate == RecreateBy::Hub || outpost.ssh_keys.has(name);
+            WantedTunnels::Always(tunnels)
+        }
     };
     if wanted == WantedTunnels::Always(false) {
-        return Err("its settings, or that it has no SSH key here, say so".to_owned());
+        return Err("nothing says that it tunnels, or its settings say that it is not to be asked".to_owned());
     }
     if hub.api_url().is_none() {
         return Err("where its API is, is not known yet".to_owned());

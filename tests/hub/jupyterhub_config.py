@@ -212,13 +212,22 @@ c.OutpostSpawner.custom_poll_interval = int(
 c.OutpostSpawner.svc_create = False
 
 if env.get("HUB_SSH_PORT"):
+    from outpostspawner import OutpostSpawner
+
     ssh_folder = env["HUB_SSH_DIR"]
 
     def stay_who_we_are(uid):
         raise PermissionError(f"nobody becomes user {uid} here")
 
     # The plugin runs ssh as the user of the hub's container image, who may not be known here.
+    class PatientSpawner(OutpostSpawner):
+        """Gives ssh five times as long as the plugin does: tests share few processors with a compiler."""
+
+        async def subprocess_cmd(self, cmd, timeout=3):
+            return await super().subprocess_cmd(cmd, timeout=5 * timeout)
+
     os.setuid = stay_who_we_are
+    c.JupyterHub.spawner_class = PatientSpawner
     c.OutpostSpawner.ssh_during_startup = True
     c.OutpostSpawner.ssh_node = "127.0.0.1"
     c.OutpostSpawner.ssh_port = env["HUB_SSH_PORT"]

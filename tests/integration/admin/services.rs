@@ -25,7 +25,7 @@ async fn servers_are_found_stopped_and_remembered(#[case] kind: Kind) {
     let id = server["id"].as_str().unwrap();
     let expected = json!({
         "id": id, "hub": "hub1", "name": "", "start_id": "1", "user": "jürgen", "user_id": 7, "phase": "running",
-        "address": "127.0.0.1:8888", "spawner": "local", "flavor": null, "start_date": server["start_date"],
+        "address": "127.0.0.1:8888", "tunnel": null, "spawner": "local", "flavor": null, "start_date": server["start_date"],
         "end_date": null, "last_update": server["last_update"], "exit_code": null, "reason": null,
     });
     assert_eq!(*server, expected);

@@ -40,7 +40,7 @@ impl Site {
         ];
         let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let hub = RealHub::start_with(port, &variables).await?;
-        self.toml += &format!("[hubs.{name}]\napi_url = '{}'\n", hub.api);
+        self.toml += &format!("[hubs.{name}]\napi_url = '{}'\nrequest_timeout = '60s'\n", hub.api);
         Some((hub, client))
     }
 

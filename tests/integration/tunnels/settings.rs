@@ -93,7 +93,7 @@ async fn a_hub_whose_api_is_not_known_is_not_asked() {
 fn once_for_all(toml: &str, token: &std::path::Path) -> String {
     std::fs::write(token, "s3cret-service\n").unwrap();
     let keys = format!(
-        "setup_tunnel = true\nssh_recreate = 'hub'\nssh_recreate_system = 'my site/1'\nssh_recreate_token = {{ file = '{}' }}",
+        "ssh_recreate = 'hub'\nssh_recreate_system = 'my site/1'\nssh_recreate_token = {{ file = '{}' }}",
         token.display()
     );
     toml.replace("setup_tunnel = true", &keys)
