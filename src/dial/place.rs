@@ -8,6 +8,7 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 use crate::model::{host_and_port, is_forbidden};
 
@@ -118,8 +119,20 @@ impl Reach {
 
 /// What leads where: only what was registered leads anywhere. A server says which port a connection came in at, but the
 /// address in words of its own, so that ports and paths alone are looked at.
-#[derive(Debug, Default)]
-pub struct Routes(RwLock<HashMap<Inlet, Target>>);
+#[derive(Debug)]
+pub struct Routes {
+    routes: RwLock<HashMap<Inlet, Route>>,
+    ended: CancellationToken,
+}
+
+/// Where what comes in at one place is led.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// To whom.
+    pub target: Target,
+    /// Cancelled when nothing is led there any more.
+    pub ended: CancellationToken,
+}
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 enum Inlet {
@@ -137,30 +150,38 @@ impl From<&Place> for Inlet {
 }
 
 impl Routes {
-    /// Leads what comes in at `place` to `target`.
-    pub fn add(&self, place: &Place, target: Target) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(place.into(), target);
+    /// Nothing is led anywhere any more once `ended` is cancelled.
+    #[must_use]
+    pub fn until(ended: CancellationToken) -> Self {
+        Self { routes: RwLock::default(), ended }
     }
 
-    /// Leads nothing more from `place`.
+    /// Leads what comes in at `place` to `target`.
+    pub fn add(&self, place: &Place, target: Target) {
+        let route = Route { target, ended: self.ended.child_token() };
+        self.routes.write().unwrap_or_else(PoisonError::into_inner).insert(place.into(), route);
+    }
+
+    /// Leads nothing more from `place`, and ends what is led from there.
     pub fn remove(&self, place: &Place) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&Inlet::from(place));
+        let removed = self.routes.write().unwrap_or_else(PoisonError::into_inner).remove(&Inlet::from(place));
+        removed.inspect(|route| route.ended.cancel());
     }
 
     /// Where a port leads.
     #[must_use]
-    pub fn of_port(&self, port: u32) -> Option<Target> {
+    pub fn of_port(&self, port: u32) -> Option<Route> {
         self.find(&Inlet::Port(u16::try_from(port).ok()?))
     }
 
     /// Where a Unix socket leads.
     #[must_use]
-    pub fn of_path(&self, path: &str) -> Option<Target> {
+    pub fn of_path(&self, path: &str) -> Option<Route> {
         self.find(&Inlet::Path(path.to_owned()))
     }
 
-    fn find(&self, inlet: &Inlet) -> Option<Target> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(inlet).cloned()
+    fn find(&self, inlet: &Inlet) -> Option<Route> {
+        self.routes.read().unwrap_or_else(PoisonError::into_inner).get(inlet).cloned()
     }
 }
 
@@ -184,18 +205,18 @@ mod tests {
 
     #[test]
     fn only_what_was_registered_leads_anywhere() {
-        let routes = Routes::default();
+        let routes = Routes::until(CancellationToken::new());
         let target = Target { address: "127.0.0.1:1".to_owned(), reach: Reach::Machine };
         let (port, path) = (Place::parse("localhost:42000").unwrap(), Place::parse("/run/x.sock").unwrap());
         routes.add(&port, target.clone());
         routes.add(&path, target.clone());
-        assert_eq!(routes.of_port(42000), Some(target.clone()));
-        assert_eq!(routes.of_path("/run/x.sock"), Some(target));
-        assert_eq!(
-            (routes.of_port(42001), routes.of_port(42000 + 65536), routes.of_path("/run/y.sock")),
-            (None, None, None)
-        );
+        let of_port = |number| routes.of_port(number).map(|route| route.target);
+        let of_path = |path| routes.of_path(path).map(|route| route.target);
+        assert_eq!((of_port(42000), of_path("/run/x.sock")), (Some(target.clone()), Some(target)));
+        assert_eq!((of_port(42001), of_port(42000 + 65536), of_path("/run/y.sock")), (None, None, None));
+        let open = routes.of_port(42000).unwrap();
         routes.remove(&port);
-        assert_eq!(routes.of_port(42000), None);
+        assert_eq!(of_port(42000), None);
+        assert!(open.ended.is_cancelled(), "what is open there ends");
     }
 }

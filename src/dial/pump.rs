@@ -6,12 +6,13 @@ use russh::ChannelMsg;
 use russh::client::Msg;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 /// How long a peer may take no byte. A connection has all channels of a hub on it, and waits for the one that does not read.
 const STALL: Duration = Duration::from_secs(10);
 
-/// Moves bytes between a channel and a connection until either is closed.
-pub(super) async fn pump(channel: russh::Channel<Msg>, mut stream: TcpStream) {
+/// Moves bytes between a channel and a connection until either is closed, or `ended` is cancelled.
+pub(super) async fn pump(channel: russh::Channel<Msg>, mut stream: TcpStream, ended: &CancellationToken) {
     let (mut incoming, outgoing) = channel.split();
     let (mut from_peer, mut to_peer) = stream.split();
     let inwards = async {
@@ -42,6 +43,7 @@ pub(super) async fn pump(channel: russh::Channel<Msg>, mut stream: TcpStream) {
     tokio::select! {
         () = inwards => {}
         () = outwards => {}
+        () = ended.cancelled() => {}
     }
     let _ = outgoing.close().await;
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::login::{Credentials, Login};
-use super::place::{Place, Routes, Target};
+use super::place::{Place, Route, Routes, Target};
 use super::pump::pump;
 
 /// How long it may take until a login is done.
@@ -78,15 +78,14 @@ impl Session {
             ..Config::default()
         };
         let _ = stream.set_nodelay(true);
-        let (routes, ended, unknown) =
-            (Arc::new(Routes::default()), CancellationToken::new(), Arc::new(OnceLock::new()));
+        let (ended, unknown) = (CancellationToken::new(), Arc::new(OnceLock::new()));
+        let routes = Arc::new(Routes::until(ended.clone()));
         let incoming = Incoming {
             credentials: credentials.clone(),
             routes: routes.clone(),
             unknown: unknown.clone(),
             places: Arc::new(Semaphore::new(CHANNELS)),
             tracker: tracker.clone(),
-            ended: ended.clone(),
             _guard: ended.clone().drop_guard(),
         };
         let connected = russh::client::connect_stream(Arc::new(config), stream, incoming).await;
@@ -165,7 +164,7 @@ impl Session {
         let opening = self.handle.channel_open_direct_tcpip(host, u32::from(port), from, u32::from(from_port));
         let channel = tokio::time::timeout(ANSWER, opening).await;
         let channel = channel.map_err(|_| format!("the server did not answer in {ANSWER:?}"))?;
-        pump(channel.map_err(|error| error.to_string())?, stream).await;
+        pump(channel.map_err(|error| error.to_string())?, stream, &self.ended).await;
         Ok(())
     }
 
@@ -194,34 +193,26 @@ struct Incoming {
     unknown: Arc<OnceLock<String>>,
     places: Arc<Semaphore>,
     tracker: TaskTracker,
-    ended: CancellationToken,
     _guard: DropGuard,
 }
 
 impl Incoming {
     /// Connects to where the channel leads, and answers then.
-    fn lead(&self, channel: Channel<Msg>, target: Option<Target>, reply: ChannelOpenHandle) {
-        let (Some(target), Ok(place)) = (target, self.places.clone().try_acquire_owned()) else {
+    fn lead(&self, channel: Channel<Msg>, route: Option<Route>, reply: ChannelOpenHandle) {
+        let (Some(Route { target, ended }), Ok(place)) = (route, self.places.clone().try_acquire_owned()) else {
             // What is dropped is refused.
             return;
         };
-        let ended = self.ended.clone();
         self.tracker.spawn(async move {
-            let work = async {
-                match target.connect().await {
-                    Ok(stream) => {
-                        reply.accept().await;
-                        pump(channel, stream).await;
-                    }
-                    Err(error) => {
-                        tracing::debug!(target.address, error = %error, "a forwarded connection leads to nobody");
-                        reply.reject(ChannelOpenFailure::ConnectFailed).await;
-                    }
+            match target.connect().await {
+                Ok(stream) => {
+                    reply.accept().await;
+                    pump(channel, stream, &ended).await;
                 }
-            };
-            tokio::select! {
-                () = work => {}
-                () = ended.cancelled() => {}
+                Err(error) => {
+                    tracing::debug!(target.address, error = %error, "a forwarded connection leads to nobody");
+                    reply.reject(ChannelOpenFailure::ConnectFailed).await;
+                }
             }
             drop(place);
         });

@@ -409,7 +409,7 @@ mod tests {
             handle: Handle { spawner: "local".into(), state: Value::Null },
             asynchronous: true,
             address: phase.as_str().into(),
-            target: "".into(),
+            target: phase.as_str().into(),
             tunnel: Tunnel::default(),
             exit: (phase == Phase::Ended).then(|| Exit { code: Some(3), early: false, reason: "x".to_owned() }),
             start_date,
@@ -430,7 +430,7 @@ mod tests {
                 let expected = if read > known { read } else { known };
                 let state = entry.state();
                 assert_eq!(state.server.phase, expected, "{known:?} and then {read:?}");
-                assert_eq!(&*state.server.address, expected.as_str());
+                assert_eq!([&*state.server.address, &*state.server.target], [expected.as_str(); 2]);
                 assert_eq!(state.server.exit.is_some(), expected == Phase::Ended);
                 assert!(state.begun || (known, read) == (Phase::Queued, Phase::Queued), "{known:?}, {read:?}");
             }

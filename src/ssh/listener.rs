@@ -155,7 +155,8 @@ mod tests {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        let ((accepted, _), connected) = tokio::join!(listener.next(|| replaced.store(true, Ordering::Relaxed)), connect);
+        let ((accepted, _), connected) =
+            tokio::join!(listener.next(|| replaced.store(true, Ordering::Relaxed)), connect);
         assert_eq!(accepted.peer_addr().unwrap(), connected.local_addr().unwrap());
         assert!(replaced.into_inner());
     }

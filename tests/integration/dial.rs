@@ -170,6 +170,28 @@ async fn a_port_that_is_in_use_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_outpost_has_ports_of_its_own_and_takes_the_api_over() {
+    let Some(side) = Side::start(4) else { return };
+    let first = Daemon::start(&side.toml()).await;
+    side.reaches_the_api().await;
+    let second = Daemon::start(&side.toml()).await;
+    let one = side.start_server("one").await;
+    let reply = send(second.post(&body("two"), false)).await.unwrap();
+    let two = reply.body["service"].as_str().unwrap_or_else(|| panic!("{:?}", reply.body));
+    assert_ne!(one, two);
+    assert!(answers(&one).await && answers(two).await);
+
+    first.kill();
+    eventually("the other one answers", || async {
+        side.request(Method::GET, "/services/two/1", None).await.filter(|reply| reply.status == 200)
+    })
+    .await;
+    first.spawn();
+    first.up().await;
+    answers_again(&one).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_changed_configuration_keeps_addresses() {
     let Some(side) = Side::start(4) else { return };
     let daemon = Daemon::start(&side.toml()).await;

@@ -83,6 +83,23 @@ async fn many_bytes_arrive_as_they_were() {
     futures_util::future::join_all(streams).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_open_ends_with_the_offer() {
+    let Some(sshd) = Sshd::start() else { return };
+    sshd.authorize("", &make_key(&sshd.path("key")));
+    let session = Session::connect(&login(&sshd, &sshd.path("key")), &TaskTracker::new()).await.unwrap();
+    let listener = echoing().await;
+    let port = offered(&session, &listener).await;
+    tokio::spawn(echo(listener));
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let mut heard = [0; 5];
+    stream.write_all(b"hello").await.unwrap();
+    stream.read_exact(&mut heard).await.unwrap();
+    session.unlisten(&Place::parse(&format!("127.0.0.1:{port}")).unwrap()).await;
+    let ended = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut heard)).await.expect("it is closed");
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+}
+
 /// A server that reads nothing, or a client that reads nothing, does not take the others' connection away.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_read_stops_nobody_else() {
