@@ -207,14 +207,14 @@ async fn a_server_that_has_ended_is_not_asked_for() {
 async fn nobody_is_asked_before_the_ssh_server_accepts() {
     let hub = FakeHub::start().await;
     let Some((db, toml)) = site(Kind::Sqlite, &[(&hub, 3)]).await else { return };
-    let store = db.store(Clock::System).await;
-    assert!(store.add_host_key("current", "SHA256:none", "no key at all").await.unwrap());
-    store.close().await;
+    db.store(Clock::System).await.close().await;
     let url = db.url.clone();
+    let mut connection = SqliteConnection::connect(&url).await.unwrap();
+    let unreadable = "INSERT INTO ssh_host_keys VALUES ('current', 'SHA256:none', 'no token', CURRENT_TIMESTAMP)";
+    sqlx::query(unreadable).execute(&mut connection).await.unwrap();
     let outpost = TestOutpost::start_with(db, &format!("[ssh]\nlisten = '127.0.0.1:0'\n{toml}")).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(hub.calls("/").is_empty());
-    let mut connection = SqliteConnection::connect(&url).await.unwrap();
     sqlx::query("DELETE FROM ssh_host_keys").execute(&mut connection).await.unwrap();
     until(&outpost, "hub1", &[("made", 3)]).await;
 }
