@@ -135,9 +135,8 @@ impl Link {
     /// Registers what is not, and takes back what is offered no more. Says whether something was refused.
     async fn pass(&self, session: &Session, registered: &mut HashSet<Place>) -> Result<bool, String> {
         let wanted = self.offers.places();
-        for place in registered.extract_if(|place| !wanted.contains(place)) {
-            session.unlisten(&place).await;
-        }
+        let gone: Vec<_> = registered.extract_if(|place| !wanted.contains(place)).collect();
+        stream::iter(&gone).for_each_concurrent(AT_ONCE, |place| session.unlisten(place)).await;
         let missing = self.offers.unregistered();
         let answers = stream::iter(missing).map(|uid| async move { self.register(session, &uid).await });
         let mut answers = answers.buffer_unordered(AT_ONCE);

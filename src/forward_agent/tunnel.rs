@@ -20,7 +20,7 @@ const CONNECTIONS: usize = 1000;
 impl Agent {
     /// Waits until nobody uses the tunnel any more. Wakes `used_more` when somebody else begins to.
     pub(super) async fn used(&self, used_more: &Notify) -> Result<(), String> {
-        let mut before = 0;
+        let mut before = u64::MAX;
         loop {
             let count = self.files.count()?;
             if count == 0 {
