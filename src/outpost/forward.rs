@@ -70,13 +70,11 @@ impl Outpost {
     }
 
     fn running_at(&self, hub: &str, address: &str) -> Option<Arc<Entry>> {
-        self.view.find(|entry| {
+        let runs_there = |entry: &Entry| {
             let state = entry.state();
-            &*entry.id.hub == hub
-                && state.server.phase == Phase::Running
-                && !state.gone
-                && state.server.address.eq_ignore_ascii_case(address)
-        })
+            state.server.phase == Phase::Running && !state.gone && state.server.address.eq_ignore_ascii_case(address)
+        };
+        self.view.find(|entry| &*entry.id.hub == hub && runs_there(entry))
     }
 
     /// Reads rows that others moved. Those who wait for it at the same time share one look.

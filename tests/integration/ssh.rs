@@ -2,6 +2,7 @@
 
 mod ends;
 mod handshake;
+mod options;
 mod pressure;
 mod program;
 mod refused;
