@@ -5,8 +5,10 @@
 
 mod definitions;
 mod explain;
+mod host_keys;
 mod hubs;
 mod servers;
+mod ssh_keys;
 mod tokens;
 mod usage;
 
@@ -17,8 +19,10 @@ use serde_json::Value;
 
 pub use self::definitions::{Definition, DefinitionVersion, definition, definition_versions};
 pub use self::explain::{Explained, Question, explain};
+pub use self::host_keys::{HostKeySummary, host_keys};
 pub use self::hubs::{Credential, HubSummary, hubs};
 pub use self::servers::{ServerSearch, ServerSummary, Until, server};
+pub use self::ssh_keys::{SshKeySummary, ssh_keys};
 pub use self::tokens::{TokenSummary, authenticate, tokens};
 pub use self::usage::{Export, Format, Sum};
 use crate::config::Config;
@@ -103,7 +107,7 @@ impl Admin<'_> {
 }
 
 impl Admin<'_> {
-    /// Encrypts everything that is stored with the newest key; says how many servers were changed.
+    /// Encrypts everything that is stored with the newest key; says how many rows were changed.
     ///
     /// # Errors
     /// Something cannot be read with any key; what was done until then stays.

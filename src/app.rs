@@ -161,6 +161,7 @@ impl App {
             instance: context.instance.as_str().into(),
             loaded: watch::Sender::new(false),
             refreshed: AtomicI64::new(0),
+            listening: watch::Sender::new(0),
             looks: crate::outpost::Looks::default(),
             reloads,
             tracker,

@@ -8,6 +8,7 @@ mod output;
 mod rights;
 mod serve;
 mod service;
+mod ssh;
 mod token;
 mod usage;
 
@@ -78,6 +79,9 @@ enum Command {
     Usage(usage::Usage),
     /// Say how a request of a hub would be decided, and why. Ends with 0 if it is allowed and with 1 if it is refused.
     Explain(Box<explain::Explain>),
+    /// The SSH server's own keys.
+    #[command(subcommand)]
+    Ssh(ssh::Command),
     /// Tokens of the admin API.
     #[command(subcommand)]
     Token(token::Command),
@@ -169,6 +173,7 @@ async fn run(arguments: Arguments) -> Outcome {
         Command::Credits(command) => definitions::run(&context, Kind::Credits, command).await,
         Command::Usage(arguments) => usage::run(&context, arguments).await,
         Command::Explain(arguments) => explain::run(&context, *arguments).await,
+        Command::Ssh(command) => ssh::run(&context, command).await,
         Command::Token(command) => token::run(&context, command).await,
         Command::Keys(command) => keys::run(&context, command).await,
         Command::Openapi => Ok(()),

@@ -3,6 +3,7 @@
 //! It is strict: an unknown key is an error with line and column. It holds no secret, only where each secret is.
 
 mod environment;
+mod ssh_keys;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +13,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 pub use self::environment::{Credential, Environment};
+pub use self::ssh_keys::ConfiguredKey;
 use crate::spawner::SpawnerSettings;
 use crate::{admission, http, hub, ssh, store, tasks, telemetry};
 
@@ -161,6 +163,7 @@ impl Config {
                 note(format!("hubs.{name:?}.spawner"), self.known_spawner(spawner));
             }
         }
+        mistakes.extend(self.ssh_keys().err());
         if mistakes.is_empty() { Ok(()) } else { Err(mistakes.join("\n")) }
     }
 

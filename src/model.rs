@@ -3,6 +3,7 @@
 mod actor;
 mod authorized_key;
 mod credentials;
+mod host_key;
 mod launch;
 mod matching;
 mod merge;
@@ -18,6 +19,7 @@ mod usage;
 pub use actor::Actor;
 pub use authorized_key::{AuthorizedKey, fingerprint};
 pub use credentials::has_login;
+pub use host_key::{HostKey, HostKeyState};
 pub use launch::{AuthState, Certificates, Handle, Launch, Template, TemplateContext, path_segment};
 pub use matching::{FullMatch, Glob, Names};
 pub use merge::{merge, without_nulls};

@@ -80,6 +80,8 @@ pub struct Outpost {
     pub loaded: watch::Sender<bool>,
     /// When rows that others moved were last read, in microseconds.
     pub refreshed: AtomicI64,
+    /// How often the SSH listener began to accept connections: 0 before the first time, more than once if it was replaced.
+    pub listening: watch::Sender<u64>,
     /// When a server that was not known was last looked for.
     pub looks: Looks,
     /// Where the configuration file is asked to be read.
@@ -156,6 +158,9 @@ impl Outpost {
             reasons.push(format!("the database does not answer ({})", error.cause().unwrap_or_default()));
         } else if !*self.loaded.borrow() {
             reasons.push("the servers were not read from the database yet".to_owned());
+        }
+        if self.config.load().ssh.listen.is_some() && *self.listening.borrow() == 0 {
+            reasons.push("the SSH server does not accept connections yet: it waits for its host key".to_owned());
         }
         for (name, spawner) in self.spawners.all() {
             reasons.extend(spawner.trouble().map(|trouble| format!("spawners.{name}: {trouble}")));

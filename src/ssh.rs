@@ -9,6 +9,7 @@ mod forward;
 mod host_keys;
 mod limits;
 mod listener;
+mod public_address;
 mod refusals;
 mod server;
 mod stream;
@@ -27,7 +28,7 @@ pub use self::listener::Listener;
 pub struct Settings {
     /// Where hubs' SSH clients connect. Default: there is no SSH server.
     pub listen: Option<SocketAddr>,
-    /// Name or address and port that hubs reach it by, for `outpost ssh fingerprint`. Default: `listen`.
+    /// Name or address and port that hubs reach it by, for `outpost ssh fingerprint`. Default: `listen`; without a port: 22.
     pub public_address: Option<String>,
     /// How many connections a hub may have at once.
     pub connections_per_hub: usize,
@@ -42,7 +43,8 @@ pub struct Settings {
     /// How long a client has until it is authenticated.
     #[serde(with = "humantime_serde")]
     pub handshake_timeout: Duration,
-    /// How long a connection may be without a channel and without a sign of life (ssh's `ServerAliveInterval` is one).
+    /// How long a client may give no sign of life. It is asked for one every 15 s, or four times in that time if that is more
+    /// often; one that does not answer three times is gone already.
     #[serde(with = "humantime_serde")]
     pub idle_timeout: Duration,
     /// How long a server may take to accept a forwarded connection.
@@ -81,6 +83,7 @@ impl Settings {
     /// # Errors
     /// A sentence that names the key.
     pub fn check(&self) -> Result<(), String> {
+        self.check_public_address()?;
         let numbers = [
             ("connections_per_hub", self.connections_per_hub),
             ("channels_per_hub", self.channels_per_hub),

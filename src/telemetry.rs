@@ -51,7 +51,9 @@ impl Settings {
                 return Err(format!("level: `{word}` is no log level; there are error, warn, info, debug and trace"));
             }
         }
-        EnvFilter::try_new(&self.level).map_err(|error| format!("level: `{}` is no log level: {error}", self.level))
+        // Strangers decide what russh has to say; `ssh` tells what matters of it, bounded. Who wants it anyway names it.
+        EnvFilter::try_new(format!("russh=off,{}", self.level))
+            .map_err(|error| format!("level: `{}` is no log level: {error}", self.level))
     }
 }
 

@@ -27,6 +27,8 @@ pub struct HubSummary {
     pub hub: String,
     /// How many passwords are valid.
     pub passwords: usize,
+    /// How many SSH keys it has.
+    pub ssh_keys: usize,
     /// How many servers it has, whatever their phase.
     pub servers: usize,
     /// Where its API was seen to be at its first start.
@@ -39,8 +41,10 @@ pub struct HubSummary {
 /// The database does not answer.
 pub async fn hubs(store: &Store) -> Result<Vec<HubSummary>> {
     let (hubs, passwords, servers) = (store.hubs().await?, store.passwords().await?, store.servers().await?);
+    let keys = store.ssh_keys().await?;
     let summary = |hub: crate::store::HubRow| HubSummary {
         passwords: passwords.iter().filter(|row| row.hub == hub.name).count(),
+        ssh_keys: keys.iter().filter(|key| key.hub == hub.name).count(),
         servers: servers.iter().filter(|server| *server.id.hub == *hub.name).count(),
         hub: hub.name,
         api_url: hub.api_url,
@@ -94,7 +98,7 @@ impl Admin<'_> {
         self.audited("hub.forget_api_url", name, json!({}), async { Ok(self.store.unpin_api_url(name).await?) }).await
     }
 
-    /// Removes a hub and its passwords.
+    /// Removes a hub, its passwords and its SSH keys.
     ///
     /// # Errors
     /// There is no such hub, it has servers, or the configuration or the environment would bring it back.
@@ -118,7 +122,7 @@ impl Admin<'_> {
         self.audited("hub.remove", name, json!({}), async { Ok(self.store.remove_hub(name).await.map(drop)?) }).await
     }
 
-    async fn known(&self, name: &str) -> Result<()> {
+    pub(super) async fn known(&self, name: &str) -> Result<()> {
         let known = self.store.hubs().await?.iter().any(|hub| hub.name == name);
         known.then_some(()).ok_or_else(|| Error::Missing(format!("there is no hub {name:?}")))
     }

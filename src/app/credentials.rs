@@ -1,4 +1,6 @@
-//! Puts the passwords of the configuration and of the environment into the database, as hashes.
+//! Puts the passwords of the configuration and of the environment into the database, as hashes, and the SSH keys.
+
+mod ssh_keys;
 
 use std::collections::BTreeSet;
 
@@ -21,8 +23,9 @@ pub struct Generated {
     pub password: SecretString,
 }
 
-/// Makes the database agree with the configuration and the environment; passwords of the command line stay.
+/// Makes the database agree with the configuration and the environment; what the command line made stays.
 pub(super) async fn apply(store: &Store, config: &Config, environment: &Environment) -> Result<()> {
+    ssh_keys::apply(store, config).await?;
     let mut wanted: Vec<(String, Source, SecretString)> = Vec::new();
     for (hub, settings) in &config.hubs {
         store.add_hub(hub).await?;

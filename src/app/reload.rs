@@ -189,6 +189,7 @@ async fn apply(
             .await
             .map_err(|error| error.cause().map_or_else(|| error.to_string(), str::to_owned))?;
         outpost.auth.update(outpost.store.passwords().await.map_err(|error| error.to_string())?);
+        outpost.ssh_keys.update(outpost.store.ssh_keys().await.map_err(|error| error.to_string())?);
         outpost
             .apply_files(&config.flavors)
             .await

@@ -1,5 +1,7 @@
 //! `outpost hub …`
 
+mod ssh_key;
+
 use clap::Subcommand;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
@@ -19,7 +21,7 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show the hubs and how many passwords are valid for each.
+    /// Show the hubs and how many passwords and SSH keys each has.
     List {
         /// Print JSON.
         #[arg(long)]
@@ -36,7 +38,7 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Remove a hub and its passwords. Refused while it has servers.
+    /// Remove a hub, its passwords and its SSH keys. Refused while it has servers.
     Remove {
         /// The hub's name.
         name: String,
@@ -44,9 +46,15 @@ pub(super) enum Command {
         #[arg(long)]
         only_api_url: bool,
     },
+    /// SSH keys that hubs forward with.
+    #[command(subcommand)]
+    SshKey(ssh_key::Command),
 }
 
 pub(super) async fn run(context: &Context, command: Command) -> Outcome {
+    if let Command::SshKey(command) = command {
+        return ssh_key::run(context, command).await;
+    }
     let store = match command {
         Command::Add { .. } => context.store().await?,
         _ => context.existing_store().await?,
@@ -78,9 +86,10 @@ pub(super) async fn run(context: &Context, command: Command) -> Outcome {
         }
         Command::Remove { name, only_api_url: false } => {
             admin.remove_hub(&name).await?;
-            println!("Hub {name:?} is removed; its passwords are not valid any more.");
+            println!("Hub {name:?} is removed; its passwords and SSH keys are not valid any more.");
             Ok(())
         }
+        Command::SshKey(_) => Ok(()),
     }
 }
 
@@ -125,10 +134,10 @@ async fn list(store: &Store, as_json: bool) -> Outcome {
     }
     let rows = hubs.into_iter().map(|hub| {
         let api_url = hub.api_url.unwrap_or_else(|| "-".to_owned());
-        vec![hub.hub, hub.passwords.to_string(), hub.servers.to_string(), api_url]
+        vec![hub.hub, hub.passwords.to_string(), hub.ssh_keys.to_string(), hub.servers.to_string(), api_url]
     });
     table(
-        &["HUB", "PASSWORDS", "SERVERS", "API SEEN AT"],
+        &["HUB", "PASSWORDS", "SSH KEYS", "SERVERS", "API SEEN AT"],
         rows,
         "There are no hubs yet; `outpost hub add NAME` makes one.",
     );

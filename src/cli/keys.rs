@@ -29,7 +29,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Outcome {
                 let store = context.existing_store().await?;
                 context.admin(&store).rotate_keys().await?
             };
-            println!("{changed} servers were encrypted anew; all that is stored can be read with the first key alone.");
+            println!("{changed} values were encrypted anew; all that is stored can be read with the first key alone.");
             Ok(())
         }
     }

@@ -6,11 +6,13 @@ pub(super) mod access;
 pub(super) mod audit;
 pub(super) mod definitions;
 pub(super) mod explain;
+pub(super) mod host_keys;
 pub(super) mod hubs;
 mod input;
 mod problem;
 pub(super) mod reload;
 pub(super) mod services;
+pub(super) mod ssh_keys;
 pub(super) mod usage;
 
 use axum::extract::{Request, State};
@@ -48,6 +50,10 @@ fn api() -> Router<App> {
         .route("/hubs", get(hubs::list).post(hubs::add))
         .route("/hubs/{name}", delete(hubs::remove))
         .route("/hubs/{name}/rotate", post(hubs::rotate))
+        .route("/hubs/{name}/ssh-keys", get(ssh_keys::list).post(ssh_keys::add))
+        .route("/hubs/{name}/ssh-keys/{fingerprint}", delete(ssh_keys::remove))
+        .route("/ssh/host-keys", get(host_keys::list))
+        .route("/ssh/host-keys/rotation", post(host_keys::rotate))
         .route("/services", get(services::list))
         .route("/services/{id}", get(services::show).delete(services::stop))
         .route("/services/{id}/extend", post(services::extend))

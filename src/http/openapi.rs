@@ -13,6 +13,8 @@ use super::{admin, flavors, services};
         services::ping, services::start, services::poll, services::stop, services::list,
         flavors::flavors, flavors::user_flavors, flavors::credits, flavors::user_credits,
         admin::hubs::list, admin::hubs::add, admin::hubs::rotate, admin::hubs::remove,
+        admin::ssh_keys::list, admin::ssh_keys::add, admin::ssh_keys::remove,
+        admin::host_keys::list, admin::host_keys::rotate,
         admin::services::list, admin::services::show, admin::services::stop, admin::services::extend,
         admin::definitions::show, admin::definitions::versions, admin::definitions::show_version,
         admin::definitions::replace, admin::definitions::set, admin::definitions::remove, admin::definitions::diff,

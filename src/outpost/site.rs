@@ -66,6 +66,7 @@ impl Outpost {
             return Ok(());
         }
         self.auth.update(self.store.passwords().await?);
+        self.ssh_keys.update(self.store.ssh_keys().await?);
         self.refresh_definitions().await?;
         self.refresh(self.clock.now() - OVERLAP).await
     }

@@ -77,11 +77,7 @@ impl Connection {
             let mut session = run_stream(self.server.config(), stream, client).await?;
             tokio::select! {
                 ended = &mut session => ended.map(|()| None),
-                key = key => match key {
-                    Ok(key) => Ok(Some((session, key))),
-                    // It is being told why not.
-                    Err(_) => session.await.map(|()| None),
-                },
+                key = key => Ok(key.ok().map(|key| (session, key))),
             }
         };
         tokio::select! {
@@ -209,18 +205,20 @@ impl<W: Send + 'static> Handler for Client<W> {
 
     async fn auth_publickey(&mut self, _: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
         self.key = self.connection.judge(key.public_key, key.algorithm);
-        Ok(if self.key.is_some() { Auth::Accept } else { Auth::reject() })
-    }
-
-    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
-        let (Some(key), Some((_, logged_in))) = (&self.key, self.waiting.take()) else {
-            return Err(russh::Error::Inconsistent);
-        };
+        let Some(key) = &self.key else { return Ok(Auth::reject()) };
+        // Not later: a client that was let in reports success, and goes to the background.
         self.slot = self.connection.server.take_connection(&key.hub);
         if self.slot.is_none() {
             self.refuse(Reason::Connections, String::new());
-            return session.disconnect(Disconnect::TooManyConnections, Reason::Connections.sentence(), "en");
+            return Ok(Auth::reject());
         }
+        Ok(Auth::Accept)
+    }
+
+    async fn auth_succeeded(&mut self, _: &mut Session) -> Result<(), Self::Error> {
+        let (Some(key), Some((_, logged_in))) = (&self.key, self.waiting.take()) else {
+            return Err(russh::Error::Inconsistent);
+        };
         // Nobody listens if the time for it is over; then the connection is cut off.
         let _ = logged_in.send(key.clone());
         Ok(())

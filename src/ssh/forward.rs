@@ -17,10 +17,12 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
 use super::limits::Slot;
 use super::refusals::Reason;
+use super::server::Server;
 use crate::auth::HubKey;
 use crate::metrics::SshBytesLabels;
 use crate::model::Phase;
@@ -29,7 +31,10 @@ use crate::outpost::{Entry, Unreachable};
 /// How much is read from a server at once.
 const READ: usize = 256 * 1024;
 
-/// SSH's codes for a channel that is not opened.
+/// How long a client may take to close a channel that has ended.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// SSH's code for a channel that the administrator does not want.
 const PROHIBITED: u32 = 1;
 
 /// A forwarded connection.
@@ -65,7 +70,7 @@ impl Forward {
     async fn open(&self, channel: Channel<Msg>, reply: ChannelOpenHandle) {
         let (entry, addresses) = match self.destination().await {
             Ok(destination) => destination,
-            Err(reason) => return reply.reject(self.refuse(reason)).await,
+            Err(failure) => return reply.reject(failure).await,
         };
         let target = format!("{}:{}", self.host, self.port);
         let patience = self.connection.server.settings.connect_timeout;
@@ -86,42 +91,60 @@ impl Forward {
             tracing::debug!(target, %error, "TCP_NODELAY cannot be set");
         }
         reply.accept().await;
-        let (from_client, to_client) = channel.split();
+        let (mut from_client, to_client) = channel.split();
         let (from_server, to_server) = socket.into_split();
+        let downloaded = CancellationToken::new();
         let end = tokio::select! {
             () = left(&entry) => Ok(()),
             end = async {
-                tokio::try_join!(self.upload(from_client, to_server), self.download(from_server, &to_client)).map(drop)
+                let upload = self.upload(&mut from_client, to_server, &downloaded);
+                tokio::try_join!(upload, self.download(from_server, &to_client, &downloaded)).map(drop)
             } => end,
         };
         match end {
-            Ok(()) | Err(End::Client) => {}
+            Ok(()) => {}
+            Err(End::Client) => return,
             Err(End::Server(error)) => {
-                tracing::debug!(hub.name = ?self.key.hub, target, %error, "a server ended a forwarded connection")
+                tracing::debug!(hub.name = ?self.key.hub, target, %error, "a server ended a forwarded connection");
             }
-            Err(End::Stalled) => tracing::warn!(
-                hub.name = ?self.key.hub, target,
-                "a forwarded connection was closed, since its server has not read for longer than ssh.stall_timeout"
-            ),
+            Err(End::Stalled) => {
+                tracing::warn!(
+                    hub.name = ?self.key.hub, target,
+                    "a forwarded connection was closed, since its server has not read for longer than ssh.stall_timeout"
+                );
+                let _ = to_client.close().await;
+                return;
+            }
         }
-        // Without an answer if the connection is gone.
-        let _ = to_client.close().await;
+        // A client closes what it was told the end of. It has its time for that, since a session keeps something of each
+        // channel that was closed on this side first.
+        if !downloaded.is_cancelled() {
+            let _ = to_client.eof().await;
+        }
+        if timeout(LAST_WORDS, closed(&mut from_client)).await.is_err() {
+            let _ = to_client.close().await;
+        }
     }
 
-    async fn destination(&self) -> Result<(Arc<Entry>, Vec<SocketAddr>), Reason> {
-        let Ok(port) = u16::try_from(self.port) else { return Err(Reason::NoServer) };
+    /// The server that is asked for, if it may be had, and where it listens.
+    async fn destination(&self) -> Result<(Arc<Entry>, Vec<SocketAddr>), ChannelOpenFailure> {
+        let Ok(port) = u16::try_from(self.port) else { return Err(self.refuse(Reason::NoServer)) };
         if !self.key.key.permits_open(&self.host, port) {
-            return Err(Reason::KeyOptions);
+            return Err(self.refuse(Reason::KeyOptions));
         }
-        let outpost = &self.connection.server.outpost;
-        let reason = |why| match why {
-            Unreachable::NoServer => Reason::NoServer,
-            Unreachable::Elsewhere => Reason::Elsewhere,
-            Unreachable::Forbidden | Unreachable::Unknown => Reason::Address,
+        let failure = |why| match why {
+            Unreachable::NoServer => self.refuse(Reason::NoServer),
+            Unreachable::Elsewhere => self.refuse(Reason::Elsewhere),
+            Unreachable::Forbidden => self.refuse(Reason::Address),
+            Unreachable::Unknown => {
+                tracing::info!(hub.name = ?self.key.hub, host = self.host, "the name of a server leads nowhere");
+                ChannelOpenFailure::ConnectFailed
+            }
         };
-        let entry = outpost.forward_target(&self.key.hub, &self.host, port).await.map_err(reason)?;
-        let addresses = outpost.addresses_of(&entry).await.map_err(reason)?;
-        Ok((entry, addresses))
+        let Server { outpost, settings, .. } = &*self.connection.server;
+        let entry = outpost.forward_target(&self.key.hub, &self.host, port).await.map_err(failure)?;
+        let addresses = timeout(settings.connect_timeout, outpost.addresses_of(&entry)).await;
+        Ok((entry, addresses.unwrap_or(Err(Unreachable::Unknown)).map_err(failure)?))
     }
 
     fn refuse(&self, reason: Reason) -> ChannelOpenFailure {
@@ -134,8 +157,13 @@ impl Forward {
         self.connection.server.outpost.metrics.ssh_bytes.get_or_create(&labels).clone()
     }
 
-    /// From the client to the server, until the client has no more.
-    async fn upload(&self, mut from: ChannelReadHalf, mut to: OwnedWriteHalf) -> Result<(), End> {
+    /// From the client to the server, until the client has no more and the server is `downloaded`.
+    async fn upload(
+        &self,
+        from: &mut ChannelReadHalf,
+        mut to: OwnedWriteHalf,
+        downloaded: &CancellationToken,
+    ) -> Result<(), End> {
         let (bytes, patience) = (self.bytes("to_server"), self.connection.server.settings.stall_timeout);
         loop {
             match from.wait().await {
@@ -149,17 +177,19 @@ impl Forward {
             }
         }
         to.shutdown().await.map_err(End::Server)?;
-        // The other direction may go on, until the client closes the channel.
-        loop {
-            match from.wait().await {
-                Some(ChannelMsg::Close) | None => return Err(End::Client),
-                Some(_) => {}
-            }
+        tokio::select! {
+            () = downloaded.cancelled() => Ok(()),
+            () = closed(from) => Err(End::Client),
         }
     }
 
     /// From the server to the client, until the server has no more.
-    async fn download(&self, from: OwnedReadHalf, to: &ChannelWriteHalf<Msg>) -> Result<(), End> {
+    async fn download(
+        &self,
+        from: OwnedReadHalf,
+        to: &ChannelWriteHalf<Msg>,
+        downloaded: &CancellationToken,
+    ) -> Result<(), End> {
         let bytes = self.bytes("to_hub");
         loop {
             // Without a buffer while there is nothing to be read: most connections are idle.
@@ -168,7 +198,10 @@ impl Forward {
             loop {
                 buffer.reserve(READ);
                 match from.try_read_buf(&mut buffer) {
-                    Ok(0) => return to.eof().await.map_err(|_| End::Client),
+                    Ok(0) => {
+                        downloaded.cancel();
+                        return to.eof().await.map_err(|_| End::Client);
+                    }
                     Ok(count) => {
                         // Waits for the client's window.
                         to.data_bytes(buffer.split().freeze()).await.map_err(|_| End::Client)?;
@@ -192,6 +225,11 @@ async fn left(entry: &Entry) {
     let mut state = entry.subscribe();
     // The sender lives as long as the entry, so that waiting cannot fail.
     let _ = state.wait_for(|state| state.gone || state.server.phase != Phase::Running).await;
+}
+
+/// Waits until the client closes the channel.
+async fn closed(from: &mut ChannelReadHalf) {
+    while !matches!(from.wait().await, Some(ChannelMsg::Close) | None) {}
 }
 
 async fn write(to: &mut OwnedWriteHalf, mut data: &[u8], patience: Duration) -> Result<(), End> {

@@ -1,50 +1,83 @@
-//! The key by which clients know this installation.
+//! The key by which hubs' SSH clients know this installation: all Outposts of one database have the same.
 
-use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use russh::keys::ssh_key::LineEnding;
-use russh::keys::{Algorithm, PrivateKey};
+use russh::keys::PrivateKey;
+use tokio_util::sync::CancellationToken;
 
-use crate::error::{Error, Result};
-use crate::model::fingerprint;
+use crate::error::Result;
+use crate::model::{HostKey, HostKeyState};
 use crate::store::Store;
 
-/// The host key that is in force.
-pub struct HostKeys {
-    current: ArcSwap<PrivateKey>,
-}
+/// How often it is looked for another key, after a rotation that any Outpost or the command line finished.
+const LOOK: Duration = Duration::from_secs(1);
 
-impl fmt::Debug for HostKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HostKeys").finish_non_exhaustive()
-    }
+/// The longest pause before a database that does not answer is asked again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The host key that is in force.
+#[derive(Debug)]
+pub struct HostKeys {
+    current: ArcSwap<HostKey>,
 }
 
 impl HostKeys {
-    /// Reads the host key of this installation; the first Outpost makes it.
+    /// Reads the key; the first Outpost of an installation makes it.
     ///
     /// # Errors
-    /// The database does not answer, or has no key that can be read.
+    /// The database does not answer, or the encryption keys do not fit.
     pub async fn load(store: &Store) -> Result<Self> {
-        let stored = match store.host_key("current").await? {
-            Some(stored) => stored,
-            None => {
-                let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).map_err(Error::internal)?;
-                let line = key.to_openssh(LineEnding::LF).map_err(Error::internal)?;
-                store.add_host_key("current", &fingerprint(key.public_key()), &line).await?;
-                let stored = store.host_key("current").await?;
-                stored.ok_or_else(|| Error::internal("the host key is not there"))?
-            }
-        };
-        let key = PrivateKey::from_openssh(&stored).map_err(|_| Error::internal("the host key cannot be read"))?;
-        Ok(Self { current: ArcSwap::from_pointee(key) })
+        Ok(Self { current: ArcSwap::from_pointee(store.current_host_key().await?.key) })
     }
 
-    /// The key that new connections are shown.
+    /// [`Self::load`], tried until it works. `None`: `shutdown` came first.
+    pub async fn load_when_possible(store: &Store, shutdown: &CancellationToken) -> Option<Self> {
+        let mut pause = Duration::from_millis(250);
+        loop {
+            match Self::load(store).await {
+                Ok(keys) => return Some(keys),
+                Err(error) => tracing::warn!(
+                    error = %error,
+                    cause = error.cause(),
+                    "the SSH server has no host key yet and accepts nobody; it is tried again"
+                ),
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return None,
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            }
+        }
+    }
+
+    /// The key for a new connection. One that is open keeps the key that it began with, or its client would end it when it
+    /// exchanges keys anew.
     #[must_use]
     pub fn current(&self) -> Arc<PrivateKey> {
-        self.current.load_full()
+        self.current.load().private()
+    }
+
+    /// Takes over another key that is in force by now. `true`: it is another one.
+    ///
+    /// # Errors
+    /// The database does not answer, or the encryption keys do not fit; the key stays as it was.
+    pub async fn refresh(&self, store: &Store) -> Result<bool> {
+        let Some(stored) = store.host_key(HostKeyState::Current).await? else { return Ok(false) };
+        let changed = **self.current.load() != stored.key;
+        if changed {
+            tracing::info!(fingerprint = stored.key.fingerprint(), "new SSH connections get another host key");
+            self.current.store(Arc::new(stored.key));
+        }
+        Ok(changed)
+    }
+
+    /// Refreshes until `shutdown`. A database that does not answer changes nothing.
+    pub async fn watch(&self, store: &Store, shutdown: &CancellationToken) {
+        while shutdown.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
+            if let Err(error) = self.refresh(store).await {
+                tracing::debug!(error = %error, cause = error.cause(), "the host key is looked for again in a moment");
+            }
+        }
     }
 }

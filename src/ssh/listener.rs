@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,7 +17,7 @@ use super::refusals::{PERIOD, Reason, Refusal};
 use super::server::Server;
 use crate::outpost::Outpost;
 
-/// The pauses between tries to get a host key, a free file descriptor, or the port again.
+/// The pauses between tries to get a free file descriptor, or the port again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 /// A bound port.
@@ -44,12 +45,37 @@ impl Listener {
         self.address
     }
 
+    /// The next connection. A listener that fails is replaced, which is counted in `listening`.
+    async fn next(&mut self, listening: &watch::Sender<u64>) -> (TcpStream, SocketAddr) {
+        let mut pause = PAUSE.0;
+        loop {
+            let error = match self.socket.accept().await {
+                Ok(accepted) => return accepted,
+                Err(error) => error,
+            };
+            tracing::error!(%error, "an SSH connection could not be accepted; trying again");
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE.1);
+            if is_broken(&error) {
+                // The port is free only when nothing listens at it any more, and this does not.
+                match Self::bind(self.address).await {
+                    Ok(listener) => {
+                        *self = listener;
+                        listening.send_modify(|times| *times += 1);
+                        tracing::warn!(address = %self.address, "the SSH listener had to be replaced");
+                    }
+                    Err(mistake) => tracing::error!(mistake, "the SSH listener cannot be replaced yet; trying again"),
+                }
+            }
+        }
+    }
+
     /// Serves until `shutdown` is cancelled; then open channels have `drain_timeout` to end.
     pub async fn serve(self, outpost: Arc<Outpost>, shutdown: CancellationToken) {
-        let host_keys = tokio::select! {
-            () = shutdown.cancelled() => return,
-            host_keys = host_keys(&outpost) => host_keys,
-        };
+        // Only then the database has its schema.
+        let mut loaded = outpost.loaded.subscribe();
+        let _ = shutdown.run_until_cancelled(loaded.wait_for(|loaded| *loaded)).await;
+        let Some(host_keys) = HostKeys::load_when_possible(&outpost.store, &shutdown).await else { return };
         let server = Arc::new(Server::new(outpost, host_keys, shutdown));
         let connections = TaskTracker::new();
         tracing::info!(address = %self.address, "the SSH server accepts connections");
@@ -57,27 +83,11 @@ impl Listener {
             () = server.shutdown.cancelled() => {}
             () = accept_all(self, &server, &connections) => {}
             () = tell_refusals(&server) => {}
+            () = server.host_keys.watch(&server.outpost.store, &server.shutdown) => {}
         }
         connections.close();
         connections.wait().await;
         server.refusals.tell_again().await;
-    }
-}
-
-/// The host key, as soon as the database has it.
-async fn host_keys(outpost: &Outpost) -> HostKeys {
-    // The sender lives as long as Outpost, so that waiting cannot fail.
-    let _ = outpost.loaded.subscribe().wait_for(|loaded| *loaded).await;
-    let mut pause = PAUSE.0;
-    loop {
-        match HostKeys::load(&outpost.store).await {
-            Ok(host_keys) => return host_keys,
-            Err(error) => {
-                tracing::error!(cause = error.cause(), "there is no SSH host key yet; trying again");
-            }
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(PAUSE.1);
     }
 }
 
@@ -90,77 +100,58 @@ async fn tell_refusals(server: &Server) {
     }
 }
 
-/// Accepts for ever. A listener that fails is replaced.
 async fn accept_all(mut listener: Listener, server: &Arc<Server>, connections: &TaskTracker) {
-    server.outpost.tunnels.due();
-    let mut pause = PAUSE.0;
+    server.outpost.listening.send_modify(|times| *times += 1);
     loop {
-        let error = match listener.socket.accept().await {
-            Ok((socket, client)) => {
-                pause = PAUSE.0;
-                if let Some(waiting) = server.take_unauthenticated(client.ip()) {
-                    // A failure shows at the first read.
-                    let _ = socket.set_nodelay(true);
-                    connections.spawn(Connection::serve(server.clone(), socket, client, waiting));
-                } else {
-                    let client = client.ip().to_canonical();
-                    let reason = Reason::Unauthenticated;
-                    server.refusals.note(Refusal { hub: None, reason, target: String::new(), client });
-                }
-                continue;
-            }
-            Err(error) if is_of_one_client(&error) => continue,
-            Err(error) => error,
-        };
-        tracing::error!(%error, "no SSH connection can be accepted; trying again");
-        sleep(pause).await;
-        pause = (pause * 2).min(PAUSE.1);
-        if !is_shortage(&error) {
-            listener = bind_again(listener).await;
-            server.outpost.tunnels.due();
-            tracing::warn!(address = %listener.address, "the SSH listener had to be replaced");
+        let (socket, client) = listener.next(&server.outpost.listening).await;
+        if let Some(waiting) = server.take_unauthenticated(client.ip()) {
+            // A failure shows at the first read.
+            let _ = socket.set_nodelay(true);
+            connections.spawn(Connection::serve(server.clone(), socket, client, waiting));
+        } else {
+            let (reason, client) = (Reason::Unauthenticated, client.ip().to_canonical());
+            server.refusals.note(Refusal { hub: None, reason, target: String::new(), client });
         }
     }
 }
 
-async fn bind_again(listener: Listener) -> Listener {
-    let address = listener.address;
-    drop(listener);
-    let mut pause = PAUSE.0;
-    loop {
-        match Listener::bind(address).await {
-            Ok(listener) => return listener,
-            Err(mistake) => tracing::error!(mistake, "the SSH listener cannot be replaced yet; trying again"),
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(PAUSE.1);
-    }
-}
-
-/// Whether only the connection that was to be accepted is concerned.
-fn is_of_one_client(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, WouldBlock};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | WouldBlock)
-}
-
-/// Whether the listener is sound, and the process or the system has too little of something.
-fn is_shortage(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+/// Whether the listener itself is what failed, and not one connection, the system or the network.
+fn is_broken(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd as _;
+
     use super::*;
 
     #[test]
     fn only_a_broken_listener_is_replaced() {
-        let error = io::Error::from_raw_os_error;
-        assert!(is_of_one_client(&error(libc::ECONNABORTED)));
-        for shortage in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
-            assert!(is_shortage(&error(shortage)) && !is_of_one_client(&error(shortage)));
+        let broken = |code| is_broken(&io::Error::from_raw_os_error(code));
+        assert!(broken(libc::EBADF) && broken(libc::EINVAL));
+        for passing in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ECONNABORTED, libc::EPERM, libc::ENETDOWN] {
+            assert!(!broken(passing));
         }
-        for broken in [libc::EBADF, libc::EINVAL, libc::ENOTSOCK] {
-            assert!(!is_shortage(&error(broken)) && !is_of_one_client(&error(broken)));
-        }
+    }
+
+    #[tokio::test]
+    async fn a_broken_listener_is_replaced_at_its_port() {
+        let mut listener = Listener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let listening = watch::Sender::new(1);
+        // SAFETY: the descriptor is open as long as the listener.
+        assert_eq!(unsafe { libc::shutdown(listener.socket.as_raw_fd(), libc::SHUT_RDWR) }, 0);
+        let address = listener.address();
+        let connect = async {
+            loop {
+                if let Ok(socket) = TcpStream::connect(address).await {
+                    return socket;
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let ((accepted, _), connected) = tokio::join!(listener.next(&listening), connect);
+        assert_eq!(accepted.peer_addr().unwrap(), connected.local_addr().unwrap());
+        assert_eq!(*listening.borrow(), 2);
     }
 }

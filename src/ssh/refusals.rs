@@ -16,7 +16,7 @@ use crate::outpost::Outpost;
 pub(super) const PERIOD: Duration = Duration::from_secs(60);
 
 /// How many different refusals are told apart in that time.
-const DISTINCT: usize = 1000;
+const DISTINCT: usize = 100;
 
 /// Why something is refused.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

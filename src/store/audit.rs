@@ -15,7 +15,7 @@ pub struct Deed {
     pub id: String,
     /// When.
     pub at: DateTime<Utc>,
-    /// `token:<name>` or `cli:<Unix user>`.
+    /// `token:<name>`, `cli:<Unix user>`, or `hub:<name>` for what its SSH clients were refused.
     pub actor: String,
     /// What, for example `service.stop`.
     pub action: String,

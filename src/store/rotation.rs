@@ -1,5 +1,7 @@
 //! Keys are replaced while Outposts run.
 
+use secrecy::{ExposeSecret as _, SecretString};
+
 use super::{Store, on};
 use crate::error::{Error, Result};
 
@@ -27,8 +29,27 @@ impl Store {
                 query.execute(pool).await.map(|done| done.rows_affected())
             })?;
         }
+        changed += self.rotate_host_keys().await?;
         let check = self.ring.encrypt("outpost");
         on!(&self.db, |pool| sqlx::query(META).bind(&check).execute(pool).await.map(drop))?;
+        Ok(changed)
+    }
+
+    /// The same for the SSH server's keys.
+    async fn rotate_host_keys(&self) -> Result<u64> {
+        const SELECT: &str = "SELECT private_key FROM ssh_host_keys";
+        // By its value, which moves to another state when a rotation of host keys ends.
+        const UPDATE: &str = "UPDATE ssh_host_keys SET private_key = $2 WHERE private_key = $1";
+        let tokens: Vec<String> =
+            on!(&self.db, |pool| sqlx::query_scalar(SELECT).fetch_all(pool).await).map_err(Error::from)?;
+        let mut changed = 0;
+        for old in tokens.into_iter().filter(|token| !self.ring.is_current(token)) {
+            let new = self.ring.encrypt(SecretString::from(self.ring.decrypt(&old)?).expose_secret());
+            changed += on!(&self.db, |pool| {
+                let query = sqlx::query(UPDATE).bind(&old).bind(&new);
+                query.execute(pool).await.map(|done| done.rows_affected())
+            })?;
+        }
         Ok(changed)
     }
 }

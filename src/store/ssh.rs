@@ -1,4 +1,4 @@
-//! SSH keys: those of hubs, and those by which this installation is known.
+//! The hubs' SSH keys, and leases.
 
 use chrono::{DateTime, Utc};
 
@@ -55,6 +55,18 @@ impl Store {
         .await
     }
 
+    /// Replaces the line of a public key, and who manages it. `false`: there is none with this id.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn replace_ssh_key(&self, id: &str, source: Source, key: &AuthorizedKey) -> Result<bool> {
+        const SQL: &str = "UPDATE hub_ssh_keys SET source = $2, line = $3 WHERE id = $1";
+        self.timed("replace_ssh_key", async {
+            Ok(execute!(self, SQL, |query| query.bind(id).bind(source.as_str()).bind(key.line()))? == 1)
+        })
+        .await
+    }
+
     /// Removes a public key by its row's id. `false`: there is none.
     ///
     /// # Errors
@@ -62,35 +74,6 @@ impl Store {
     pub async fn remove_ssh_key(&self, id: &str) -> Result<bool> {
         const SQL: &str = "DELETE FROM hub_ssh_keys WHERE id = $1";
         self.timed("remove_ssh_key", async { Ok(execute!(self, SQL, |query| query.bind(id))? == 1) }).await
-    }
-
-    /// The private host key in a state (`current` or `next`), as OpenSSH writes it.
-    ///
-    /// # Errors
-    /// The database does not answer, or the encryption keys do not fit.
-    pub async fn host_key(&self, state: &str) -> Result<Option<String>> {
-        const SQL: &str = "SELECT private_key FROM ssh_host_keys WHERE state = $1";
-        let token: Option<String> = self
-            .timed("host_key", async {
-                on!(&self.db, |pool| Ok(sqlx::query_scalar(SQL).bind(state).fetch_optional(pool).await?))
-            })
-            .await?;
-        token.map(|token| self.ring.decrypt(&token)).transpose()
-    }
-
-    /// Keeps a private host key unless there is one in that state; whichever Outpost comes first decides for all.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn add_host_key(&self, state: &str, fingerprint: &str, private_key: &str) -> Result<bool> {
-        const SQL: &str = "INSERT INTO ssh_host_keys (state, fingerprint, private_key, created_at) \
-             VALUES ($1, $2, $3, $4) ON CONFLICT (state) DO NOTHING";
-        let (token, now) = (self.ring.encrypt(private_key), self.clock.now());
-        self.timed("add_host_key", async {
-            let rows = execute!(self, SQL, |query| query.bind(state).bind(fingerprint).bind(&token).bind(now))?;
-            Ok(rows == 1)
-        })
-        .await
     }
 
     /// Takes a lease, or renews it if `holder` has it: `true` as long as nobody else holds it.

@@ -60,6 +60,8 @@ impl Tunnels {
 pub(super) async fn run(outpost: Arc<Outpost>, shutdown: CancellationToken) {
     if outpost.config.load().ssh.listen.is_none() {
         outpost.tunnels.due();
+    } else {
+        outpost.tracker.spawn(follow_ssh(outpost.clone(), shutdown.clone()));
     }
     let mut task = Task { lost: outpost.tunnels.lost.subscribe(), marked: None, counted: BTreeSet::new(), outpost };
     let mut loaded = task.outpost.loaded.subscribe();
@@ -80,6 +82,23 @@ pub(super) async fn run(outpost: Arc<Outpost>, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             _ = task.lost.changed() => {}
             () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Whenever the SSH server begins to accept connections, tunnels are due.
+async fn follow_ssh(outpost: Arc<Outpost>, shutdown: CancellationToken) {
+    let mut listening = outpost.listening.subscribe();
+    let mut seen = 0;
+    loop {
+        let times = *listening.borrow_and_update();
+        if times > seen {
+            seen = times;
+            outpost.tunnels.due();
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = listening.changed() => {}
         }
     }
 }

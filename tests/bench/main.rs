@@ -7,6 +7,7 @@ mod admission;
 mod client;
 mod kubernetes;
 mod memory;
+mod ssh;
 mod tunnels;
 #[path = "../integration"]
 #[expect(dead_code, unused_imports, reason = "most of it is for the tests")]
@@ -58,6 +59,9 @@ fn main() {
         }
         if wanted("kubernetes") {
             kubernetes::measure().await;
+        }
+        if wanted("ssh") {
+            ssh::measure().await;
         }
         if wanted("tunnels") {
             tunnels::measure().await;

@@ -159,7 +159,7 @@ async fn hubs_come_and_go() {
     assert_eq!(send(start).await.unwrap().status, 200);
     let hubs = daemon.json(&["hub", "list", "--json"]).await;
     let site = hubs.as_array().unwrap().iter().find(|hub| hub["hub"] == "site").unwrap();
-    assert_eq!(*site, json!({"hub": "site", "passwords": 1, "servers": 1, "api_url": null}));
+    assert_eq!(*site, json!({"hub": "site", "passwords": 1, "ssh_keys": 0, "servers": 1, "api_url": null}));
     assert!(success(&run(&["hub", "list"]).await).starts_with(" HUB"));
     let (code, said) = failure(&run(&["hub", "remove", "site"]).await);
     assert!(code == 1 && said.contains("hub \"site\" has 1 servers; stop them first"), "{said}");
@@ -240,7 +240,7 @@ async fn keys_are_made_and_rotated() {
     daemon.spawn();
     daemon.up().await;
     let said = success(&daemon.run(&["keys", "rotate"]).await);
-    assert!(said.starts_with("1 servers were encrypted anew"), "{said}");
+    assert!(said.starts_with("1 values were encrypted anew"), "{said}");
     let said = success(&daemon.run(&["keys", "rotate"]).await);
     assert!(said.contains("all that is stored can be read with the first key alone"), "{said}");
     assert!(daemon.terminate().await.success());

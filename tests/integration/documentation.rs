@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::support::daemon::{OUTPOST, text};
 
 /// Every page, by its name.
-const PAGES: [(&str, &str); 8] = [
+const PAGES: [(&str, &str); 9] = [
     ("README.md", include_str!("../../README.md")),
     ("docs/accounting.md", include_str!("../../docs/accounting.md")),
     ("docs/admin-api.md", include_str!("../../docs/admin-api.md")),
@@ -26,6 +26,7 @@ const PAGES: [(&str, &str); 8] = [
     ("docs/kubespawner.md", include_str!("../../docs/kubespawner.md")),
     ("docs/overrides.md", include_str!("../../docs/overrides.md")),
     ("docs/tunnels.md", include_str!("../../docs/tunnels.md")),
+    ("docs/ssh.md", include_str!("../../docs/ssh.md")),
 ];
 
 fn page(name: &str) -> &'static str {

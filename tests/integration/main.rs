@@ -18,6 +18,7 @@ mod process;
 mod real_hub;
 mod recover;
 mod ssh;
+mod ssh_keys;
 mod store;
 mod storm;
 mod support;

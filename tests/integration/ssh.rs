@@ -1,6 +1,11 @@
 //! The SSH server, with the real `ssh` client as OutpostSpawner calls it.
 
+mod ends;
+mod handshake;
+mod pressure;
+mod program;
 mod refused;
+mod replicas;
 
 use super::support::TestOutpost;
 use super::support::ssh::{SshClient, admit, echo, server_at, works};

@@ -13,7 +13,6 @@ use outpost::model::{Actor, ServerId};
 use rstest::rstest;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
-use sqlx::{Connection as _, SqliteConnection};
 
 use crate::support::fake_hub::Call;
 use crate::support::server::client;
@@ -200,21 +199,4 @@ async fn a_server_that_has_ended_is_not_asked_for() {
     hub.behave(Behaviour::Answer(204));
     eventually("the other is made", || async { states(&outpost, "hub1").await.get("made").copied() }).await;
     assert_eq!(asked(&hub).iter().filter(|name| **name == "s1").count(), before);
-}
-
-/// A hub would not get through, and stop the servers.
-#[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_asked_before_the_ssh_server_accepts() {
-    let hub = FakeHub::start().await;
-    let Some((db, toml)) = site(Kind::Sqlite, &[(&hub, 3)]).await else { return };
-    let store = db.store(Clock::System).await;
-    assert!(store.add_host_key("current", "SHA256:none", "no key at all").await.unwrap());
-    store.close().await;
-    let url = db.url.clone();
-    let outpost = TestOutpost::start_with(db, &format!("[ssh]\nlisten = '127.0.0.1:0'\n{toml}")).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert!(hub.calls("/").is_empty());
-    let mut connection = SqliteConnection::connect(&url).await.unwrap();
-    sqlx::query("DELETE FROM ssh_host_keys").execute(&mut connection).await.unwrap();
-    until(&outpost, "hub1", &[("made", 3)]).await;
 }

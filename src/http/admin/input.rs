@@ -48,6 +48,21 @@ impl FromRequestParts<App> for Segment {
     }
 }
 
+/// The two parts of the path that are not fixed.
+#[derive(Debug)]
+pub(in crate::http) struct Segments(pub String, pub String);
+
+impl FromRequestParts<App> for Segments {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, outpost: &App) -> Result<Self, Problem> {
+        let path = Path::<(String, String)>::from_request_parts(parts, outpost).await.ok();
+        let names = path.filter(|Path((first, second))| !first.contains('\0') && !second.contains('\0'));
+        let names = names.map(|Path((first, second))| Self(first, second));
+        names.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "No name can be like this."))
+    }
+}
+
 impl Segment {
     /// The part as a server's id.
     pub(super) fn uid(&self) -> Result<Uid, Problem> {

@@ -36,7 +36,10 @@ async fn hubs_come_and_go(#[case] kind: Kind) {
     site.start_server("lab").await;
     let hubs = site.get("/hubs").await.body;
     let of = |name: &str| hubs["hubs"].as_array().unwrap().iter().find(|hub| hub["hub"] == name).cloned();
-    assert_eq!(of("jü/b"), Some(json!({ "hub": "jü/b", "passwords": 1, "servers": 0, "api_url": null })));
+    assert_eq!(
+        of("jü/b"),
+        Some(json!({ "hub": "jü/b", "passwords": 1, "ssh_keys": 0, "servers": 0, "api_url": null }))
+    );
     assert_eq!(of("hub1").unwrap()["servers"], 1);
 
     assert!(problem(&site.delete("/hubs/fixed").await, 409).contains("is in the configuration"));

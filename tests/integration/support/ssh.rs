@@ -6,15 +6,18 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use outpost::clock::Clock;
+use outpost::metrics::Metrics;
 use outpost::model::AuthorizedKey;
 use outpost::outpost::{Entry, Outpost};
-use outpost::store::Source;
+use outpost::store::{Ring, Source, Store};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
 use super::daemon::free_port;
+use super::database::KEY;
 use super::eventually;
 use super::server::{TestOutpost, body};
 
@@ -24,7 +27,7 @@ const HUBS_USER: &str = "jhuboutpost@127.0.0.1";
 /// A hub's side: a key, and the socket by which its `ssh` commands share a connection.
 pub struct SshClient {
     dir: TempDir,
-    port: u16,
+    pub port: u16,
 }
 
 /// What an `ssh` command came to.
@@ -150,6 +153,14 @@ pub async fn admit_line(outpost: &Outpost, hub: &str, line: &str) {
     let key = AuthorizedKey::parse(line).unwrap();
     assert!(outpost.store.add_ssh_key(hub, Source::Cli, &key).await.unwrap());
     outpost.ssh_keys.update(outpost.store.ssh_keys().await.unwrap());
+}
+
+/// Makes a client one of `hub` in the database of an Outpost that runs elsewhere.
+pub async fn admit_at(url: &str, hub: &str, client: &SshClient) {
+    let ring = Ring::new([KEY]).unwrap();
+    let store = Store::open(url, None, Some(1), ring, Clock::System, Arc::new(Metrics::default())).unwrap();
+    let key = AuthorizedKey::parse(&client.public_key()).unwrap();
+    assert!(store.add_ssh_key(hub, Source::Cli, &key).await.unwrap());
 }
 
 /// Takes a hub's keys away.

@@ -1,0 +1,64 @@
+//! The whole program, with servers that are processes.
+
+use serde_json::json;
+
+use crate::support::daemon::{Daemon, free_port, send};
+use crate::support::eventually;
+use crate::support::ssh::{SshClient, admit_at};
+
+const PROCESSES: &str = "[spawners.local]\ntype = 'process'\nip = '127.0.0.1'\nport_from_hub = false\nwait_for_port = true\n\
+    cmd = ['/usr/bin/python3', '-m', 'http.server']\nargs = ['{port}', '--bind', '{ip}']\n";
+
+/// The page of a server, through a forwarded port.
+async fn page(port: u16) -> Option<String> {
+    let response = crate::support::server::client().get(format!("http://127.0.0.1:{port}/")).send().await.ok()?;
+    response.text().await.ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_reached_again_after_a_crash_of_outpost() {
+    let port = free_port();
+    let daemon = Daemon::start(&format!("[ssh]\nlisten = '127.0.0.1:{port}'\n{PROCESSES}")).await;
+    let client = SshClient::new(([127, 0, 0, 1], port).into());
+    admit_at(&format!("sqlite:{}", daemon.state().join("outpost.sqlite").display()), "hub1", &client).await;
+    let body = json!({
+        "name": "one", "env": { "JUPYTERHUB_USER": "ada" }, "user_options": { "start_id": "0" },
+    });
+    let reply = send(daemon.post(&body, false)).await.unwrap();
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let address = reply.body["service"].as_str().unwrap().to_owned();
+
+    let connect = || async {
+        eventually("the client may come", || async { (client.run(&[]).await.code == Some(0)).then_some(()) }).await;
+        client.forward(&address).await
+    };
+    let forwarded = connect().await;
+    assert!(page(forwarded).await.unwrap().contains("Directory listing"));
+    daemon.kill();
+    eventually("the client sees the end", || async {
+        (client.run(&["-O", "check"]).await.code != Some(0)).then_some(())
+    })
+    .await;
+    daemon.spawn();
+    daemon.up().await;
+    // The host key is the same: this client accepts only new ones.
+    let forwarded = connect().await;
+    assert!(page(forwarded).await.unwrap().contains("Directory listing"));
+
+    let known = tokio::fs::read_to_string(client.path("known_hosts")).await.unwrap();
+    assert_eq!(known.lines().count(), 1, "{known}");
+    assert!(send(daemon.delete("/services/one/0", false)).await.unwrap().status.is_success());
+    eventually("nothing is there any more", || async { page(forwarded).await.is_none().then_some(()) }).await;
+    daemon.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_taken_ends_outpost() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let daemon = Daemon::new(&format!("[ssh]\nlisten = '{address}'\n[spawners.local]\ntype = 'memory'\n"));
+    let output = daemon.run(&["serve"]).await;
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains(&format!("ssh.listen: cannot listen on {address}")), "{said}");
+}
