@@ -4,6 +4,7 @@
 //! that is running at the moment when it asks ([`Outpost::forward_target`](crate::outpost::Outpost::forward_target)).
 
 pub mod algorithms;
+mod backlog;
 mod connection;
 mod forward;
 mod host_keys;
@@ -50,7 +51,7 @@ pub struct Settings {
     /// How long a server may take to accept a forwarded connection.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
-    /// How long a server may refuse to read what its hub sends, before that one channel is closed.
+    /// How long a server may hold up its hub's other users by not reading what it is sent, before that one channel is closed.
     #[serde(with = "humantime_serde")]
     pub stall_timeout: Duration,
     /// How long open channels may go on when Outpost ends.

@@ -1,15 +1,16 @@
 //! One forwarded connection: a channel of a hub's SSH client, and a socket to the hub's server.
 //!
-//! Bytes are taken from one side only when the other takes them. A session hands out windows by itself, before what came
-//! was written, so that the bound on this side is the channel's buffer: when it is full the whole connection waits, which
-//! all users of a hub share. Therefore a server that takes nothing for `stall_timeout` loses its channel.
+//! What a server sends is read only when the client takes it. What a client sends is kept up to a bound while the server does
+//! not take it ([`Backlog`]).
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures_util::FutureExt as _;
 use prometheus_client::metrics::counter::Counter;
 use russh::server::{ChannelOpenHandle, Msg};
 use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf};
@@ -19,6 +20,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::backlog::{Backlog, Stalled};
 use super::connection::Connection;
 use super::limits::Slot;
 use super::refusals::Reason;
@@ -53,7 +55,7 @@ enum End {
     Client,
     /// The server's socket failed.
     Server(io::Error),
-    /// The server took nothing for too long.
+    /// The server held up its hub for too long.
     Stalled,
 }
 
@@ -93,14 +95,27 @@ impl Forward {
         reply.accept().await;
         let (mut from_client, to_client) = channel.split();
         let (from_server, to_server) = socket.into_split();
-        let downloaded = CancellationToken::new();
+        let backlog = self.connection.server.kept.backlog(&self.key.hub);
+        let (uploaded, downloaded) = (CancellationToken::new(), CancellationToken::new());
+        let mut upload = pin!(self.upload(&backlog, to_server, &uploaded).fuse());
         let end = tokio::select! {
             () = left(&entry) => Ok(()),
+            Err(end) = &mut upload => Err(end),
             end = async {
-                let upload = self.upload(&mut from_client, to_server, &downloaded);
-                tokio::try_join!(upload, self.download(from_server, &to_client, &downloaded)).map(drop)
+                let collect = async {
+                    tokio::select! {
+                        end = self.collect(&mut from_client, &backlog) => end,
+                        // Both are done, and the client is to hear it.
+                        () = async { uploaded.cancelled().await; downloaded.cancelled().await } => Ok(()),
+                    }
+                };
+                tokio::try_join!(collect, self.download(from_server, &to_client, &downloaded)).map(drop)
             } => end,
         };
+        if matches!(end, Err(End::Client)) && backlog.has_rest() {
+            // The client is done, but what it sent before has not arrived.
+            let _ = timeout(self.connection.server.settings.stall_timeout, upload).await;
+        }
         match end {
             Ok(()) => {}
             Err(End::Client) => return,
@@ -110,7 +125,8 @@ impl Forward {
             Err(End::Stalled) => {
                 tracing::warn!(
                     hub.name = ?self.key.hub, target,
-                    "a forwarded connection was closed, since its server has not read for longer than ssh.stall_timeout"
+                    "a forwarded connection was closed, since its server read so slowly that it held up its hub's others for \
+                     longer than ssh.stall_timeout"
                 );
                 let _ = to_client.close().await;
                 return;
@@ -157,30 +173,33 @@ impl Forward {
         self.connection.server.outpost.metrics.ssh_bytes.get_or_create(&labels).clone()
     }
 
-    /// From the client to the server, until the client has no more and the server is `downloaded`.
-    async fn upload(
-        &self,
-        from: &mut ChannelReadHalf,
-        mut to: OwnedWriteHalf,
-        downloaded: &CancellationToken,
-    ) -> Result<(), End> {
-        let (bytes, patience) = (self.bytes("to_server"), self.connection.server.settings.stall_timeout);
+    /// Takes what the client sends, until it closes the channel.
+    async fn collect(&self, from: &mut ChannelReadHalf, backlog: &Backlog) -> Result<(), End> {
+        let patience = self.connection.server.settings.stall_timeout;
         loop {
             match from.wait().await {
                 Some(ChannelMsg::Data { data }) => {
-                    write(&mut to, &data, patience).await?;
-                    bytes.inc_by(data.len() as u64);
+                    backlog.put(data, patience).await.map_err(|Stalled| End::Stalled)?;
                 }
-                Some(ChannelMsg::Eof) => break,
+                // The other direction may go on.
+                Some(ChannelMsg::Eof) => backlog.complete(),
                 Some(ChannelMsg::Close) | None => return Err(End::Client),
                 Some(_) => {}
             }
         }
-        to.shutdown().await.map_err(End::Server)?;
-        tokio::select! {
-            () = downloaded.cancelled() => Ok(()),
-            () = closed(from) => Err(End::Client),
+    }
+
+    /// From the client to the server, until the client has no more.
+    async fn upload(&self, backlog: &Backlog, mut to: OwnedWriteHalf, uploaded: &CancellationToken) -> Result<(), End> {
+        let bytes = self.bytes("to_server");
+        while let Some(packet) = backlog.next().await {
+            to.write_all(&packet).await.map_err(End::Server)?;
+            backlog.written(packet.len());
+            bytes.inc_by(packet.len() as u64);
         }
+        to.shutdown().await.map_err(End::Server)?;
+        uploaded.cancel();
+        Ok(())
     }
 
     /// From the server to the client, until the server has no more.
@@ -230,12 +249,4 @@ async fn left(entry: &Entry) {
 /// Waits until the client closes the channel.
 async fn closed(from: &mut ChannelReadHalf) {
     while !matches!(from.wait().await, Some(ChannelMsg::Close) | None) {}
-}
-
-async fn write(to: &mut OwnedWriteHalf, mut data: &[u8], patience: Duration) -> Result<(), End> {
-    while !data.is_empty() {
-        let written = timeout(patience, to.write(data)).await.map_err(|_| End::Stalled)?.map_err(End::Server)?;
-        data = data.get(written..).unwrap_or_default();
-    }
-    Ok(())
 }

@@ -9,6 +9,7 @@ use russh::server::Config;
 use russh::{Limits, MethodKind, MethodSet, SshId};
 use tokio_util::sync::CancellationToken;
 
+use super::backlog::Kept;
 use super::limits::{Slot, Slots, neighbourhood};
 use super::refusals::Refusals;
 use super::{HostKeys, Settings, algorithms};
@@ -28,8 +29,8 @@ const UNANSWERED: usize = 3;
 const WINDOW: u32 = 2 * 1024 * 1024;
 const PACKET: u32 = 32 * 1024;
 
-/// How many packets wait for a server, for each channel.
-const CHANNEL_BUFFER: usize = 64;
+/// How many packets of a channel wait for its forwarding task: its backlog is elsewhere.
+const CHANNEL_BUFFER: usize = 16;
 
 /// How many packets of all channels together wait for the client.
 const SESSION_BUFFER: usize = 64;
@@ -46,6 +47,7 @@ pub(super) struct Server {
     unauthenticated_per_address: Arc<Slots<IpAddr>>,
     connections: Arc<Slots<Arc<str>>>,
     channels: Arc<Slots<Arc<str>>>,
+    pub(super) kept: Kept,
 }
 
 impl Server {
@@ -57,6 +59,7 @@ impl Server {
             unauthenticated_per_address: Slots::new(settings.unauthenticated_per_address),
             connections: Slots::new(settings.connections_per_hub),
             channels: Slots::new(settings.channels_per_hub),
+            kept: Kept::default(),
             outpost,
             settings,
             host_keys,
