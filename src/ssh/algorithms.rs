@@ -4,13 +4,14 @@
 //! |---|---|
 //! | key exchange | `mlkem768x25519-sha256`, `curve25519-sha256`, `curve25519-sha256@libssh.org` |
 //! | host key | `ssh-ed25519` |
-//! | cipher | `chacha20-poly1305@openssh.com`, `aes256-gcm@openssh.com`, `aes128-gcm@openssh.com` |
+//! | cipher | `aes256-gcm@openssh.com`, `aes128-gcm@openssh.com` |
 //! | MAC | part of the cipher; for form's sake `hmac-sha2-256-etm@openssh.com`, `hmac-sha2-512-etm@openssh.com` |
 //! | compression | none |
 //! | client key | `ssh-ed25519`, `ecdsa-sha2-nistp256`, `-nistp384`, `-nistp521`, `rsa-sha2-256`, `rsa-sha2-512` |
 //!
-//! There are no attacks by prefix truncation ("Terrapin"): strict key exchange is offered, and used with every client
-//! that knows it.
+//! `chacha20-poly1305@openssh.com` is left out, which OpenSSH's client would choose first: all hardware of today speeds AES
+//! up, the library does ChaCha20-Poly1305 at about 0.8 of OpenSSH's speed, and it is one of the two ciphers that prefix
+//! truncation ("Terrapin") works on with clients that do not know strict key exchange.
 
 use std::borrow::Cow;
 
@@ -38,7 +39,7 @@ pub const fn preferred() -> Preferred {
             Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
         ]),
         host_key_certificates: Cow::Borrowed(&[]),
-        cipher: Cow::Borrowed(&[cipher::CHACHA20_POLY1305, cipher::AES_256_GCM, cipher::AES_128_GCM]),
+        cipher: Cow::Borrowed(&[cipher::AES_256_GCM, cipher::AES_128_GCM]),
         mac: Cow::Borrowed(&[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM]),
         compression: Cow::Borrowed(&[compression::NONE]),
     }
@@ -70,7 +71,7 @@ mod tests {
             ]
         );
         let cipher: Vec<&str> = preferred.cipher.iter().map(AsRef::as_ref).collect();
-        assert_eq!(cipher, ["chacha20-poly1305@openssh.com", "aes256-gcm@openssh.com", "aes128-gcm@openssh.com"]);
+        assert_eq!(cipher, ["aes256-gcm@openssh.com", "aes128-gcm@openssh.com"]);
         let mac: Vec<&str> = preferred.mac.iter().map(AsRef::as_ref).collect();
         assert_eq!(mac, ["hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com"]);
         let compression: Vec<&str> = preferred.compression.iter().map(AsRef::as_ref).collect();

@@ -31,7 +31,7 @@ use crate::model::Phase;
 use crate::outpost::{Entry, Unreachable};
 
 /// How much is read from a server at once.
-const READ: usize = 256 * 1024;
+const READ: usize = 64 * 1024;
 
 /// How long a client may take to close a channel that has ended.
 const LAST_WORDS: Duration = Duration::from_secs(5);

@@ -20,7 +20,7 @@ const ROUNDS: usize = 5;
 const MIB: usize = 1024 * 1024;
 /// What goes through in one measurement, over all channels.
 const AMOUNT: usize = 512 * MIB;
-const CIPHERS: [&str; 2] = ["chacha20-poly1305@openssh.com", "aes256-gcm@openssh.com"];
+const CIPHERS: [&str; 2] = ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com"];
 const OPENING: Duration = Duration::from_secs(2);
 const IDLE: (usize, usize) = (500, 2000);
 
