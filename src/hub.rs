@@ -69,7 +69,7 @@ pub struct Settings {
     pub ssh_recreate_token: Option<Secret>,
     /// The SSH connection that Outpost makes to the hub's side, for a site that lets nothing in.
     pub dial: Option<dial::Settings>,
-    /// How long one call to the hub may take.
+    /// How long one call to the hub may take, but for the questions for tunnels.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
 }
@@ -346,7 +346,8 @@ impl Hub {
     ) -> Called {
         let Ok(_permit) = self.calls.acquire().await else { return Called::Failed };
         let Some(request) = authorized(client.post(url.clone()), token) else { return Called::Refused(401) };
-        match request.json(body).send().await {
+        let limit = if call == tunnels::CALL { tunnels::TIMEOUT } else { self.settings.request_timeout };
+        match request.timeout(limit).json(body).send().await {
             Ok(response) if response.status().is_success() => Called::Ok,
             Ok(response) => {
                 let status = response.status();

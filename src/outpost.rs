@@ -187,10 +187,11 @@ impl Outpost {
     /// A server by its identity, as the database has it. One that is ours and was not known goes on from where it is.
     async fn find_stored(self: &Arc<Self>, id: &ServerId) -> Result<Option<Arc<Entry>>> {
         let Some(server) = self.store.find_server(id).await? else { return Ok(None) };
-        let known = self.view.by_uid(&server.uid).is_some();
+        let uid = server.uid.clone();
+        let known = self.view.by_uid(&uid).is_some();
         let server = if known { server } else { self.adopt(server).await? };
         let entry = self.view.merge(server);
-        if !known {
+        if !known && entry.uid == uid {
             self.resume(&entry);
         }
         Ok(Some(entry))

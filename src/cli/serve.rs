@@ -85,8 +85,14 @@ async fn check(context: &Context) -> Outcome {
                 mistakes.push(format!("hubs.{name:?}.passwords: {mistake}"));
             }
         }
-        if let Some(Err(mistake)) = settings.flavors_update_token.as_ref().map(crate::config::Secret::read) {
-            mistakes.push(format!("hubs.{name:?}.flavors_update_token: {mistake}"));
+        let tokens = [
+            ("flavors_update_token", &settings.flavors_update_token),
+            ("ssh_recreate_token", &settings.ssh_recreate_token),
+        ];
+        for (key, token) in tokens {
+            if let Some(Err(mistake)) = token.as_ref().map(crate::config::Secret::read) {
+                mistakes.push(format!("hubs.{name:?}.{key}: {mistake}"));
+            }
         }
         if let Some(Err(mistake)) = settings.dial.as_ref().map(|dial| dial.login().read()) {
             mistakes.push(format!("hubs.{name:?}.dial.{mistake}"));

@@ -3,10 +3,21 @@
 //! The plugin's `setuptunnel` ends the user's server if it fails on the hub's side, so that nobody may be asked who does not
 //! tunnel.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::{Callbacks, Called, Hub, Recreate, RecreateBy, Settings, authorized, chain};
 use crate::metrics::CallLabels;
+
+/// The questions' name in metrics.
+pub(super) const CALL: &str = "tunnel";
+
+/// How long one question may take: the plugin runs several `ssh` commands, with up to 16 s in all.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What JupyterHub puts into each of its answers, and nothing between it and us does.
+const FROM_HUB: &str = "x-jupyterhub-version";
 
 /// What a hub said to one question for tunnels.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -15,19 +26,20 @@ pub enum Asked {
     Made,
     /// It does not know the server, or not with this token, as this HTTP status says: it is not asked again.
     Refused(u16),
-    /// It could not do it just now.
-    Failed,
-    /// It did not answer, or somebody before it did.
-    Silent,
+    /// It could not do it just now, as this HTTP status says. The plugin stops the server then.
+    Failed(u16),
+    /// It did not answer, or somebody before it did, with this HTTP status.
+    Silent(Option<u16>),
 }
 
 impl Asked {
-    fn of(status: reqwest::StatusCode) -> Self {
-        match status.as_u16() {
+    /// What an answer with this status means, which JupyterHub itself gave or something before it.
+    const fn of(status: u16, from_hub: bool) -> Self {
+        match status {
             200..=299 => Self::Made,
-            status @ (401 | 403 | 404) => Self::Refused(status),
-            429 | 502..=504 => Self::Silent,
-            _ => Self::Failed,
+            401 | 403 | 404 if from_hub => Self::Refused(status),
+            401 | 403 | 404 | 429 | 502..=504 => Self::Silent(Some(status)),
+            _ => Self::Failed(status),
         }
     }
 }
@@ -37,6 +49,10 @@ impl Settings {
     pub(super) fn check_recreation(&self) -> Result<(), String> {
         if self.ssh_recreate == RecreateBy::Server {
             return Ok(());
+        }
+        if self.dial.is_some() {
+            return Err("ssh_recreate: \"hub\" asks for tunnels to all servers, and with `dial` they are reached without; leave it out"
+                .to_owned());
         }
         let needed = "is needed with ssh_recreate = \"hub\"";
         match self.ssh_recreate_system.as_deref() {
@@ -66,7 +82,7 @@ impl Hub {
     pub async fn setup_tunnel(&self, callbacks: &Callbacks, address: &str) -> Called {
         match &callbacks.tunnel {
             Some(url) if self.settings.setup_tunnel => {
-                self.post("tunnel", callbacks, url, &callbacks.token, &json!({ "service": address }), 5).await
+                self.post(CALL, callbacks, url, &callbacks.token, &json!({ "service": address }), 5).await
             }
             _ => Called::Ok,
         }
@@ -97,23 +113,22 @@ impl Hub {
     async fn ask(&self, request: Option<reqwest::RequestBuilder>) -> Asked {
         let asked = match request {
             None => Asked::Refused(401),
-            Some(request) => match request.send().await {
-                Ok(answer) => Asked::of(answer.status()),
+            Some(request) => match request.timeout(TIMEOUT).send().await {
+                Ok(answer) => Asked::of(answer.status().as_u16(), answer.headers().contains_key(FROM_HUB)),
                 Err(error) => {
                     // Without the URL, which holds the user's name. There may be as many of them as servers.
                     let error = error.without_url();
                     tracing::debug!(hub.name = ?self.name, error = %chain(&error), "a hub could not be asked for a tunnel");
-                    Asked::Silent
+                    Asked::Silent(None)
                 }
             },
         };
         let outcome = match asked {
             Asked::Made => "ok",
             Asked::Refused(_) => "refused",
-            Asked::Failed | Asked::Silent => "failed",
+            Asked::Failed(_) | Asked::Silent(_) => "failed",
         };
-        let call = "tunnel";
-        self.metrics.hub_calls.get_or_create(&CallLabels { hub: self.name.to_string(), call, outcome }).inc();
+        self.metrics.hub_calls.get_or_create(&CallLabels { hub: self.name.to_string(), call: CALL, outcome }).inc();
         asked
     }
 }
@@ -126,18 +141,18 @@ mod tests {
     use crate::config::Secret;
 
     #[rstest]
-    #[case(204, Asked::Made)]
-    #[case(202, Asked::Made)]
-    #[case(401, Asked::Refused(401))]
-    #[case(403, Asked::Refused(403))]
-    #[case(404, Asked::Refused(404))]
-    #[case(307, Asked::Failed)]
-    #[case(400, Asked::Failed)]
-    #[case(500, Asked::Failed)]
-    #[case(429, Asked::Silent)]
-    #[case(503, Asked::Silent)]
-    fn answers(#[case] status: u16, #[case] expected: Asked) {
-        assert_eq!(Asked::of(reqwest::StatusCode::from_u16(status).unwrap()), expected);
+    #[case(204, Asked::Made, Asked::Made)]
+    #[case(202, Asked::Made, Asked::Made)]
+    #[case(401, Asked::Refused(401), Asked::Silent(Some(401)))]
+    #[case(403, Asked::Refused(403), Asked::Silent(Some(403)))]
+    #[case(404, Asked::Refused(404), Asked::Silent(Some(404)))]
+    #[case(307, Asked::Failed(307), Asked::Failed(307))]
+    #[case(400, Asked::Failed(400), Asked::Failed(400))]
+    #[case(500, Asked::Failed(500), Asked::Failed(500))]
+    #[case(429, Asked::Silent(Some(429)), Asked::Silent(Some(429)))]
+    #[case(503, Asked::Silent(Some(503)), Asked::Silent(Some(503)))]
+    fn answers(#[case] status: u16, #[case] of_hub: Asked, #[case] of_others: Asked) {
+        assert_eq!((Asked::of(status, true), Asked::of(status, false)), (of_hub, of_others));
     }
 
     #[test]
@@ -150,6 +165,10 @@ mod tests {
         assert!(settings.check().unwrap_err().starts_with("ssh_recreate_token: is needed"));
         settings.ssh_recreate_token = Some(Secret::Env("TOKEN".to_owned()));
         assert_eq!(settings.check(), Ok(()));
+        let dial = "[dial]\nto = 'hub:22'\nuser = 'outpost'\nkey = { file = '/k' }";
+        settings.dial = toml::from_str::<Settings>(dial).unwrap().dial;
+        assert!(settings.check().unwrap_err().starts_with("ssh_recreate: \"hub\" asks"));
+        settings.dial = None;
         settings.ssh_recreate_at_start = Some(Recreate::When("true".to_owned()));
         assert!(settings.check().unwrap_err().starts_with("ssh_recreate_at_start"));
     }

@@ -75,6 +75,8 @@ impl Outpost {
             entry.stored().await?;
             superseded = entry.state().superseded;
             if superseded {
+                // It leaves the view next: not before that anybody finds the row of the other.
+                entry.gone().await;
                 continue;
             }
             let phase = entry.state().server.phase;

@@ -211,6 +211,9 @@ impl Handler for Client {
         let (Some(key), Some((_, logged_in))) = (&self.key, self.waiting.take()) else {
             return Err(russh::Error::Inconsistent);
         };
+        if self.slot.as_ref().is_some_and(Slot::was_alone) {
+            self.connection.server.outpost.tunnels.due_for(&key.hub);
+        }
         // Nobody listens if the time for it is over; then the connection is cut off.
         let _ = logged_in.send(key.clone());
         Ok(())

@@ -20,6 +20,7 @@ pub struct Slot<K: Clone + Eq + Hash> {
     slots: Arc<Slots<K>>,
     key: K,
     gauge: Gauge,
+    alone: bool,
 }
 
 impl<K: Clone + Eq + Hash> Slots<K> {
@@ -39,7 +40,8 @@ impl<K: Clone + Eq + Hash> Slots<K> {
         }
         *count += 1;
         gauge.inc();
-        Some(Slot { slots: self.clone(), key, gauge })
+        let alone = *count == 1;
+        Some(Slot { slots: self.clone(), key, gauge, alone })
     }
 }
 
@@ -48,6 +50,12 @@ impl<K: Clone + Eq + Hash> Slot<K> {
     #[must_use]
     pub const fn key(&self) -> &K {
         &self.key
+    }
+
+    /// Whether no other slot of its key was taken at that moment.
+    #[must_use]
+    pub const fn was_alone(&self) -> bool {
+        self.alone
     }
 }
 
@@ -85,6 +93,7 @@ mod tests {
         let second = slots.take("one", gauge.clone()).unwrap();
         assert!(slots.take("one", gauge.clone()).is_none());
         let other = slots.take("two", gauge.clone()).unwrap();
+        assert_eq!([first.was_alone(), second.was_alone(), other.was_alone()], [true, false, true]);
         assert_eq!(gauge.get(), 3);
         drop(first);
         assert!(slots.take("one", gauge.clone()).is_some());

@@ -319,7 +319,15 @@ impl Store {
             address: row.address.into(),
             target: row.target.into(),
             tunnel: Tunnel {
-                state: TunnelState::parse(&row.tunnel).ok_or_else(|| unreadable("tunnel"))?,
+                // It is no reason to hide a server that runs.
+                state: TunnelState::parse(&row.tunnel).unwrap_or_else(|| {
+                    tracing::warn!(
+                        server.uid = row.uid,
+                        tunnel = row.tunnel,
+                        "the database holds an unknown state of a tunnel"
+                    );
+                    TunnelState::Unasked
+                }),
                 at: row.tunnel_at,
             },
             exit: row.exit_reason.map(|reason| Exit {

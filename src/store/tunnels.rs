@@ -28,17 +28,25 @@ impl DueTunnel {
 }
 
 impl Store {
-    /// The tunnels to all running servers of a hub are due, but for those that became due, or were asked for, at `lost` or later.
-    /// Gives the servers.
+    /// The tunnels to all running servers of a hub are due that became due, or were asked for, before `lost`, or were never asked
+    /// for and run since before `unasked`; but for those of servers that are reached without. Gives the servers.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn mark_tunnels(&self, hub: &str, lost: DateTime<Utc>, now: DateTime<Utc>) -> Result<Vec<Uid>> {
+    pub async fn mark_tunnels(
+        &self,
+        hub: &str,
+        lost: DateTime<Utc>,
+        unasked: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Uid>> {
         const SQL: &str = "UPDATE servers SET tunnel = 'due', tunnel_at = $3, changed_at = $3 \
-             WHERE hub = $1 AND phase = 'running' AND address <> '' AND (tunnel_at IS NULL OR tunnel_at < $2) RETURNING uid";
+             WHERE hub = $1 AND phase = 'running' AND address <> '' AND target = '' AND (tunnel_at < $2 \
+             OR (tunnel_at IS NULL AND COALESCE(running_at, start_date) < $4)) RETURNING uid";
         self.timed("mark_tunnels", async {
-            let uids: Vec<String> =
-                on!(&self.db, |pool| sqlx::query_scalar(SQL).bind(hub).bind(lost).bind(now).fetch_all(pool).await?);
+            let uids: Vec<String> = on!(&self.db, |pool| {
+                sqlx::query_scalar(SQL).bind(hub).bind(lost).bind(now).bind(unasked).fetch_all(pool).await?
+            });
             Ok(uids.iter().filter_map(|uid| Uid::parse(uid)).collect())
         })
         .await
@@ -49,7 +57,8 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn hubs_with_due_tunnels(&self) -> Result<Vec<String>> {
-        const SQL: &str = "SELECT DISTINCT hub FROM servers WHERE tunnel = 'due' AND phase = 'running' ORDER BY hub";
+        const SQL: &str = "SELECT DISTINCT hub FROM servers WHERE tunnel = 'due' AND phase = 'running' \
+             AND tunnel_at IS NOT NULL ORDER BY hub";
         self.timed("hubs_with_due_tunnels", async {
             on!(&self.db, |pool| Ok(sqlx::query_scalar(SQL).fetch_all(pool).await?))
         })

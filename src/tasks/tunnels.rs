@@ -6,8 +6,8 @@
 mod asking;
 mod pace;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -31,6 +31,10 @@ const RENEW: Duration = Duration::from_secs(2);
 const LEASE: TimeDelta = TimeDelta::seconds(15);
 /// The lease's name.
 const NAME: &str = "tunnels";
+/// How often a hub that connects again and again can lose its tunnels by that.
+const AGAIN: Duration = Duration::from_secs(60);
+/// The hub makes the tunnel to a server by itself when it was started, within this time.
+const FRESH: TimeDelta = TimeDelta::seconds(60);
 /// How often the log says how far it is.
 const PROGRESS: Duration = Duration::from_secs(10);
 
@@ -38,6 +42,8 @@ const PROGRESS: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Tunnels {
     lost: watch::Sender<Option<DateTime<Utc>>>,
+    /// The hubs that came without having another connection, and when, until that is written down.
+    come: Mutex<BTreeMap<Arc<str>, DateTime<Utc>>>,
     began: DateTime<Utc>,
     clock: Clock,
 }
@@ -46,7 +52,7 @@ impl Tunnels {
     /// Those of an Outpost that begins now: whatever was made before is lost.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { lost: watch::Sender::new(None), began: clock.now(), clock }
+        Self { lost: watch::Sender::new(None), come: Mutex::default(), began: clock.now(), clock }
     }
 
     /// Whether hubs can connect.
@@ -60,6 +66,25 @@ impl Tunnels {
     pub fn due(&self) {
         self.lost.send_modify(|lost| *lost = Some(if lost.is_none() { self.began } else { self.clock.now() }));
     }
+
+    /// A hub has connected that had no connection: it is asked for the tunnels that were made before. A hub's side may take up to
+    /// a minute to notice that a connection is lost, and says until then that it has made tunnels in it.
+    pub fn due_for(&self, hub: &Arc<str>) {
+        let now = self.clock.now();
+        self.come.lock().unwrap_or_else(PoisonError::into_inner).insert(hub.clone(), now);
+    }
+
+    fn come(&self) -> BTreeMap<Arc<str>, DateTime<Utc>> {
+        self.come.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What was known at `at` is written down.
+    fn written_down(&self, hub: &str, at: DateTime<Utc>) {
+        let mut come = self.come.lock().unwrap_or_else(PoisonError::into_inner);
+        if come.get(hub) == Some(&at) {
+            come.remove(hub);
+        }
+    }
 }
 
 /// Marks what is due, and asks for it if no other Outpost does, until `shutdown` is cancelled.
@@ -67,7 +92,13 @@ pub(super) async fn run(outpost: Arc<Outpost>, shutdown: CancellationToken) {
     if outpost.config.load().ssh.listen.is_none() {
         outpost.tunnels.due();
     }
-    let mut task = Task { lost: outpost.tunnels.lost.subscribe(), marked: None, counted: BTreeSet::new(), outpost };
+    let mut task = Task {
+        lost: outpost.tunnels.lost.subscribe(),
+        marked: None,
+        renewed: HashMap::new(),
+        counted: BTreeSet::new(),
+        outpost,
+    };
     let mut loaded = task.outpost.loaded.subscribe();
     tokio::select! {
         () = shutdown.cancelled() => return,
@@ -95,6 +126,8 @@ struct Task {
     lost: watch::Receiver<Option<DateTime<Utc>>>,
     /// The loss that was marked last.
     marked: Option<DateTime<Utc>>,
+    /// When hubs' connections last made their tunnels due.
+    renewed: HashMap<Arc<str>, Instant>,
     /// The hubs that are in the metrics.
     counted: BTreeSet<Arc<str>>,
 }
@@ -118,10 +151,29 @@ impl Task {
 
     /// Writes down which tunnels may be lost, unless that is done.
     async fn mark(&mut self) -> Result<()> {
-        let Some(lost) = *self.lost.borrow_and_update() else { return Ok(()) };
-        if self.marked == Some(lost) {
-            return Ok(());
+        let lost = *self.lost.borrow_and_update();
+        if let Some(lost) = lost
+            && self.marked != Some(lost)
+        {
+            self.mark_all(lost).await?;
+            self.marked = Some(lost);
         }
+        self.renewed.retain(|_, at| at.elapsed() < AGAIN);
+        for (hub, at) in self.outpost.tunnels.come() {
+            if self.renewed.contains_key(&hub) {
+                continue;
+            }
+            if wanted(&self.outpost, &hub).is_ok() {
+                let due = self.mark_hub(&hub, at, at - FRESH).await?;
+                tracing::info!(hub.name = ?hub, due, "a hub has connected anew: it is asked for the tunnels that were made before");
+                self.renewed.insert(hub.clone(), Instant::now());
+            }
+            self.outpost.tunnels.written_down(&hub, at);
+        }
+        Ok(())
+    }
+
+    async fn mark_all(&self, lost: DateTime<Utc>) -> Result<()> {
         let running = self.outpost.view.in_phase(Phase::Running);
         let hubs: BTreeSet<Arc<str>> = running.iter().map(|entry| entry.id.hub.clone()).collect();
         let mut due = 0;
@@ -130,17 +182,21 @@ impl Task {
                 tracing::info!(hub.name = ?name, reason, "a hub is not asked for tunnels");
                 continue;
             }
-            let now = self.outpost.clock.now();
-            let uids = self.outpost.store.mark_tunnels(name, lost, now).await?;
-            let tunnel = Tunnel { state: TunnelState::Due, at: Some(now) };
-            for entry in uids.iter().filter_map(|uid| self.outpost.view.by_uid(uid)) {
-                entry.set_tunnel(tunnel);
-            }
-            due += uids.len();
+            due += self.mark_hub(name, lost, lost).await?;
         }
         tracing::info!(due, "tunnels to running servers that hubs are to be asked for");
-        self.marked = Some(lost);
         Ok(())
+    }
+
+    /// Gives how many tunnels of the hub are due now that were asked for before `lost`, or not at all and run since before `unasked`.
+    async fn mark_hub(&self, hub: &str, lost: DateTime<Utc>, unasked: DateTime<Utc>) -> Result<usize> {
+        let now = self.outpost.clock.now();
+        let uids = self.outpost.store.mark_tunnels(hub, lost, unasked, now).await?;
+        let tunnel = Tunnel { state: TunnelState::Due, at: Some(now) };
+        for entry in uids.iter().filter_map(|uid| self.outpost.view.by_uid(uid)) {
+            entry.set_tunnel(tunnel);
+        }
+        Ok(uids.len())
     }
 
     /// Asks for all that is due, as long as the lease is held.

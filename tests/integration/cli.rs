@@ -286,6 +286,7 @@ async fn keys_are_made_and_rotated() {
     "hubs.\"a\".passwords: the environment variable NOT_SET"
 )]
 #[case::hub_token("[hubs.a]\nflavors_update_token = { file = '/no/token' }", "hubs.\"a\".flavors_update_token: ")]
+#[case::recreate_token("[hubs.a]\nssh_recreate_token = { file = '/no/token' }", "hubs.\"a\".ssh_recreate_token: ")]
 #[case::hub_authority("[hubs.a]\nca_file = '/no/ca'", "hubs.\"a\".ca_file: /no/ca")]
 #[case::hub_starts("[hubs.a]\nconcurrent_starts = 0", "hubs.\"a\": concurrent_starts: ")]
 #[case::spawner("spawner = 'x'", "spawner: there is no [spawners.x]")]

@@ -34,8 +34,9 @@ async fn a_row_that_nobody_knows_is_not_started_beside(#[case] kind: Kind) {
     let outpost = TestOutpost::start_with(db, "").await;
     let row = ghost(&outpost.outpost.instance);
     assert!(outpost.outpost.store.insert_server(&row, &StoredRequest::default()).await.unwrap());
-    let started = outpost.post("/services", &body("lab", "abc", NO_HUB)).await;
-    assert_eq!(started.body, json!({"service": "127.0.0.1:8888"}));
+    let request = body("lab", "abc", NO_HUB);
+    let started = futures_util::future::join_all((0..20).map(|_| outpost.post("/services", &request))).await;
+    assert!(started.iter().all(|started| started.body == json!({"service": "127.0.0.1:8888"})), "{started:?}");
     assert_eq!(outpost.outpost.store.servers().await.unwrap()[0].uid, row.uid);
     assert_eq!(outpost.delete("/services/lab/abc").await.status, 200);
     assert!(outpost.outpost.store.servers().await.unwrap().is_empty());

@@ -12,7 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::pace::{Pace, pause};
+use super::pace::{Pace, Pause, pause};
 use super::wanted;
 use crate::admission::WantedTunnels;
 use crate::error::Result;
@@ -38,6 +38,8 @@ pub(super) struct Asking {
     /// The one question that this hub may be asked whatever others are.
     own: Arc<Semaphore>,
     pace: Pace,
+    /// The status of the failure that the log told last.
+    told: Option<u16>,
     /// What is due, whether it is being asked for or not.
     due: HashMap<Uid, Due>,
     /// Those to be asked for next.
@@ -69,6 +71,7 @@ struct Answer {
     uid: Uid,
     since: DateTime<Utc>,
     at: DateTime<Utc>,
+    took: Duration,
     /// `None`: the server does not run any more.
     asked: Option<Asked>,
 }
@@ -82,6 +85,7 @@ impl Asking {
             shared,
             own: Arc::new(Semaphore::new(1)),
             pace: Pace::new(most),
+            told: None,
             due: HashMap::new(),
             next: VecDeque::new(),
             ready: VecDeque::new(),
@@ -190,6 +194,10 @@ impl Asking {
             let since = due.since;
             let question = requests.remove(&uid).and_then(|request| {
                 let server = entry.state().server.clone();
+                // It is reached without a tunnel of the hub's.
+                if !server.target.is_empty() {
+                    return None;
+                }
                 let wanted = wanted.has(&server, &request.groups).unwrap_or_else(|cause| {
                     tracing::warn!(server.uid = %uid, hub.name = ?self.name, cause, "ssh_recreate_at_start fails for a server: its hub is not asked for the tunnel");
                     false
@@ -215,7 +223,7 @@ impl Asking {
                 turn = shared.acquire_owned() => turn,
             };
             let Question { entry, since, hub, callbacks } = question;
-            let at = clock.now();
+            let (at, begun) = (clock.now(), Instant::now());
             let address = {
                 let state = entry.state();
                 let runs = state.server.phase == Phase::Running && !state.gone;
@@ -225,7 +233,7 @@ impl Asking {
                 Some(address) => hub.ask_for_tunnel(&callbacks, &address).await,
                 None => None,
             };
-            Answer { uid: entry.uid.clone(), since, at, asked }
+            Answer { uid: entry.uid.clone(), since, at, took: begun.elapsed(), asked }
         }
     }
 
@@ -234,65 +242,107 @@ impl Asking {
         if self.due.is_empty() || !self.pace.allows(0, Instant::now()) {
             return Ok(());
         }
-        let at = self.outpost.clock.now();
+        let (at, begun) = (self.outpost.clock.now(), Instant::now());
         let state = match hub.ask_for_all_tunnels().await {
-            Some(Asked::Made) => TunnelState::Made,
+            Some(Asked::Made) => {
+                self.made(begun.elapsed());
+                TunnelState::Made
+            }
             Some(Asked::Refused(status)) => {
                 tracing::error!(hub.name = ?self.name, status, "a hub refuses to make the tunnels of this site anew: its ssh_recreate_token or ssh_recreate_system does not fit");
                 TunnelState::Refused(status)
             }
-            Some(Asked::Failed | Asked::Silent) | None => {
-                self.failed();
-                self.silent();
+            Some(Asked::Failed(status)) => {
+                self.failed(status);
+                return Ok(());
+            }
+            Some(Asked::Silent(status)) => {
+                self.silent(status);
+                return Ok(());
+            }
+            // The log says why.
+            None => {
+                self.count_failure();
+                self.pace.silent(Instant::now());
                 return Ok(());
             }
         };
-        self.pace.answered();
         let uids = std::mem::take(&mut self.due);
         self.next.clear();
         self.answers.extend(uids.into_iter().map(|(uid, due)| answer(uid, due.since, state, at)));
         self.write_down().await
     }
 
-    fn take(&mut self, Answer { uid, since, at, asked }: Answer) {
+    fn take(&mut self, Answer { uid, since, at, took, asked }: Answer) {
         let state = match asked {
             // Should its row still say that it runs, that is looked at again.
             None => {
                 self.due.remove(&uid);
                 return;
             }
-            Some(Asked::Made) => TunnelState::Made,
+            Some(Asked::Made) => {
+                self.made(took);
+                TunnelState::Made
+            }
             Some(Asked::Refused(status)) => {
-                tracing::info!(server.uid = %uid, hub.name = ?self.name, status, "a hub does not know a server any more that runs here");
+                let why =
+                    if status == 404 { "does not know a server any more" } else { "refuses the token of a server" };
+                tracing::info!(server.uid = %uid, hub.name = ?self.name, status, "a hub {why} that runs here");
                 TunnelState::Refused(status)
             }
-            Some(asked @ (Asked::Failed | Asked::Silent)) => {
-                self.failed();
-                if asked == Asked::Silent {
-                    self.silent();
-                } else {
-                    self.pace.answered();
-                }
-                if let Some(due) = self.due.get_mut(&uid) {
-                    due.failures = due.failures.saturating_add(1);
-                    due.in_turn = false;
-                    self.later.push(Reverse((Instant::now() + pause(due.failures), uid)));
-                }
-                return;
+            Some(Asked::Failed(status)) => {
+                self.failed(status);
+                return self.ask_later(uid);
+            }
+            Some(Asked::Silent(status)) => {
+                self.silent(status);
+                return self.ask_later(uid);
             }
         };
-        self.pace.answered();
         self.answers.push(answer(uid, since, state, at));
     }
 
-    fn failed(&self) {
-        self.outpost.metrics.tunnel_failures.get_or_create(&HubLabels { hub: self.name.to_string() }).inc();
+    fn ask_later(&mut self, uid: Uid) {
+        if let Some(due) = self.due.get_mut(&uid) {
+            due.failures = due.failures.saturating_add(1);
+            due.in_turn = false;
+            self.later.push(Reverse((Instant::now() + pause(due.failures), uid)));
+        }
     }
 
-    fn silent(&mut self) {
-        if let Some(pause) = self.pace.silent(Instant::now()) {
-            tracing::warn!(hub.name = ?self.name, pause_s = pause.as_secs(), "a hub does not answer the question for tunnels; it is asked again");
+    fn made(&mut self, took: Duration) {
+        self.pace.made(took);
+        self.told = None;
+    }
+
+    fn failed(&mut self, status: u16) {
+        self.count_failure();
+        let Some(Pause { time, unable }) = self.pace.failed(Instant::now()) else { return };
+        let pause_s = seconds(time);
+        if unable {
+            tracing::error!(
+                hub.name = ?self.name, status, pause_s,
+                "a hub cannot make its tunnels, and may stop the servers that it is asked for: its log says why; look at the host key \
+                 that it trusts, at its SSH key here (removed, expired, from elsewhere) and at what is between it and the SSH \
+                 server. It is asked for one tunnel at a time until it makes one"
+            );
+        } else if self.told.replace(status) != Some(status) {
+            tracing::warn!(hub.name = ?self.name, status, pause_s, "a hub could not make a tunnel; it is asked again");
         }
+    }
+
+    fn silent(&mut self, status: Option<u16>) {
+        self.count_failure();
+        if let Some(Pause { time, .. }) = self.pace.silent(Instant::now()) {
+            tracing::warn!(
+                hub.name = ?self.name, status, pause_s = seconds(time),
+                "a hub does not answer the question for tunnels; it is asked again"
+            );
+        }
+    }
+
+    fn count_failure(&self) {
+        self.outpost.metrics.tunnel_failures.get_or_create(&HubLabels { hub: self.name.to_string() }).inc();
     }
 
     /// Writes down what was answered.
@@ -312,6 +362,11 @@ impl Asking {
         }
         Ok(())
     }
+}
+
+/// A pause for the log, in seconds.
+fn seconds(pause: Duration) -> u64 {
+    pause.as_secs().max(1)
 }
 
 /// An answer is newer than what it answers, whatever other Outposts' clocks say.

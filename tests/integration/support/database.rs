@@ -7,7 +7,7 @@ use outpost::metrics::Metrics;
 use outpost::model::{Handle, Need, Phase, Server, ServerId, StoredRequest, Uid};
 use outpost::store::{Ring, Store};
 use serde_json::json;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
 use super::provided;
@@ -51,6 +51,16 @@ impl TestDb {
         let store = self.open(&[KEY], clock);
         store.migrate().await.unwrap();
         store
+    }
+
+    /// Changes rows as nothing in Outpost does.
+    pub async fn execute(&self, sql: &str) {
+        let sql = AssertSqlSafe(sql.to_owned());
+        if self.url.starts_with("sqlite:") {
+            sqlx::query(sql).execute(&mut SqliteConnection::connect(&self.url).await.unwrap()).await.unwrap();
+        } else {
+            sqlx::query(sql).execute(&mut PgConnection::connect(&self.url).await.unwrap()).await.unwrap();
+        }
     }
 
     pub fn open(&self, keys: &[&str], clock: Clock) -> Store {

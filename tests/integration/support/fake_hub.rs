@@ -16,6 +16,8 @@ use super::eventually;
 #[derive(Clone, Copy, Debug)]
 pub enum Behaviour {
     Answer(u16),
+    /// A proxy before the hub answers in its place.
+    Proxy(u16),
     Hang,
     Slow(Duration),
     Redirect,
@@ -101,7 +103,10 @@ async fn answer(State(hub): State<FakeHub>, request: Request) -> Response {
     let behaviour = exception.unwrap_or(*hub.behaviour.lock().unwrap());
     let _counted = Counted::one(&hub.at_once);
     match behaviour {
-        Behaviour::Answer(status) => StatusCode::from_u16(status).unwrap().into_response(),
+        Behaviour::Answer(status) => {
+            (StatusCode::from_u16(status).unwrap(), [("x-jupyterhub-version", "5.4.0")]).into_response()
+        }
+        Behaviour::Proxy(status) => StatusCode::from_u16(status).unwrap().into_response(),
         Behaviour::Hang => std::future::pending().await,
         Behaviour::Slow(pause) => {
             tokio::time::sleep(pause).await;
