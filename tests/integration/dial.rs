@@ -207,7 +207,18 @@ async fn a_changed_configuration_keeps_addresses() {
 
     daemon.configure(LISTENER);
     eventually("the connection is closed", || async { is_free(&address).then_some(()) }).await;
-    daemon.configure(&side.toml());
+    assert!(daemon.stderr().contains("running servers are cut off from their hub"), "{}", daemon.stderr());
+    daemon.configure(&format!("{}answer = 'localhost:{{port}}'\n", side.toml()));
+    answers_again(&address).await;
+
+    // The API does not get the port of a server.
+    daemon.configure(
+        &side
+            .toml()
+            .replace(&format!("api = '127.0.0.1:{api}'"), &format!("api = '{address}'"))
+            .replace(&format!("ports = [{}, {}]", side.ports.0, side.ports.1), "ports = [1, 2]"),
+    );
+    eventually("it is said", || async { daemon.stderr().contains("a server has that port").then_some(()) }).await;
     answers_again(&address).await;
 }
 
