@@ -37,7 +37,7 @@ pub struct Settings {
     pub user: String,
     /// The private key to log in with, in OpenSSH's form and without a passphrase.
     pub key: Secret,
-    /// The server's host key: lines of `known_hosts` without the host, e.g. `ssh-ed25519 AAAA…`.
+    /// The server's host key: lines of `known_hosts`, with the host or without, e.g. `ssh-ed25519 AAAA…`.
     #[serde(default)]
     pub host_keys: Vec<String>,
     /// Or a `known_hosts` file that has it.

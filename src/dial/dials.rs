@@ -111,10 +111,10 @@ impl Dials {
 
     /// Offers a server no more. Only now may its port be another's, also where its hub is not connected to any more.
     pub fn withdraw(&self, hub: &str, uid: &Uid) {
-        self.ports.free(&Holder::Server(uid.clone()));
         if let Some(dial) = self.get(hub) {
             dial.offers.remove(uid);
         }
+        self.ports.free(&Holder::Server(uid.clone()));
     }
 }
 
