@@ -9,6 +9,7 @@ mod link;
 mod login;
 mod offers;
 mod place;
+mod ports;
 mod pump;
 mod session;
 
@@ -19,7 +20,9 @@ use serde::{Deserialize, Serialize};
 pub use self::backoff::Backoff;
 pub use self::dials::{Dial, Dials};
 pub use self::login::{Credentials, Login};
+use self::offers::Range;
 pub use self::place::{Place, Reach, Target};
+pub use self::ports::numbers;
 pub use self::session::Session;
 use crate::config::Secret;
 use crate::model::{Uid, host_and_port};
@@ -34,7 +37,7 @@ pub struct Settings {
     pub user: String,
     /// The private key to log in with, in OpenSSH's form and without a passphrase.
     pub key: Secret,
-    /// The server's host key: lines of `known_hosts` without the host, e.g. `ssh-ed25519 AAAA…`.
+    /// The server's host key: lines of `known_hosts`, with the host or without, e.g. `ssh-ed25519 AAAA…`.
     #[serde(default)]
     pub host_keys: Vec<String>,
     /// Or a `known_hosts` file that has it.
@@ -153,15 +156,26 @@ impl Settings {
         }
     }
 
-    /// The place that an address which the hub was told belongs to.
+    /// Where servers may be offered.
+    fn range(&self) -> Range {
+        Range { to: self.to.clone(), host: self.listen.clone(), ports: self.ports }
+    }
+
+    /// The place that an address which the hub was told belongs to, also if `answer` was another one then.
     fn place_of(&self, uid: &Uid, address: &str) -> Option<Place> {
         if let Some(socket) = self.socket_of(uid) {
             return Some(socket);
         }
+        let (first, last) = self.ports;
+        let port = self.told_port(uid, address);
+        let port = port.or_else(|| numbers(address).filter(|port| (first..=last).contains(port)).last())?;
+        Some(Place::Tcp { host: self.listen.clone(), port })
+    }
+
+    fn told_port(&self, uid: &Uid, address: &str) -> Option<u16> {
         let answer = self.answer.replace("{uid}", uid.as_str());
         let (before, after) = answer.split_once("{port}")?;
-        let port = address.strip_prefix(before)?.strip_suffix(&after.replace("{port}", ""))?.parse().ok()?;
-        Some(Place::Tcp { host: self.listen.clone(), port })
+        address.strip_prefix(before)?.strip_suffix(&after.replace("{port}", ""))?.parse().ok()
     }
 }
 
@@ -213,6 +227,10 @@ mod tests {
             let place = settings.place_of(&uid, &address).unwrap();
             assert_eq!(place.port(), port, "{place}");
         }
-        assert_eq!(settings("").place_of(&uid, "10.0.0.1:42000"), None, "the answer was another one");
+        for address in ["10.0.0.1:42007", "proxy-42007.hub.svc:80"] {
+            let place = settings("").place_of(&uid, address);
+            assert_eq!(place.and_then(|place| place.port()), Some(42007), "{address}: the answer was another one");
+        }
+        assert_eq!(settings("").place_of(&uid, "10.0.0.1:41000"), None, "the range was another one");
     }
 }

@@ -1,21 +1,24 @@
 //! `outpost forward-agent`: a tunnel from the login node of a site without a way out to the network of a JupyterHub.
 //!
 //! A hub that is told so (`ssh_create_remote_forward`) runs `ssh <user>@<node> start` before each start of a server and
-//! `… stop` after it, and takes the exit status 217 for "the tunnel is there". One tunnel serves all servers of a hub, so
-//! that uses are counted. It is kept by a process of its own, which outlives the SSH connection that started it.
+//! takes the exit status 217 for "the tunnel is there"; whoever stops servers may run `… stop`. One tunnel serves all
+//! servers of a hub, so that uses are counted. It is kept by a process of its own, which outlives the SSH connection that
+//! started it, and which another one replaces should it be killed.
 
 mod files;
 mod tunnel;
 
+use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf, absolute};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
 use self::files::Files;
 use crate::config::Secret;
-use crate::dial::{Login, Place};
+use crate::dial::{Backoff, Login, Place};
 use crate::model::host_and_port;
 
 /// How long `start` waits for the tunnel, and `stop` for its end: hubs give up after 3 s.
@@ -34,7 +37,7 @@ pub struct Settings {
     pub user: String,
     /// The private key to log in with, in OpenSSH's form and without a passphrase.
     pub key: Secret,
-    /// The server's host key: lines of `known_hosts` without the host, e.g. `ssh-ed25519 AAAA…`.
+    /// The server's host key: lines of `known_hosts`, with the host or without, e.g. `ssh-ed25519 AAAA…`.
     #[serde(default)]
     pub host_keys: Vec<String>,
     /// Or a `known_hosts` file that has it.
@@ -116,8 +119,16 @@ impl Agent {
     ///
     /// # Errors
     /// A sentence: the directory cannot be made.
-    pub fn open(state_dir: &std::path::Path, hub: &str, settings: Settings) -> Result<Self, String> {
-        Ok(Self { hub: hub.to_owned(), settings, files: Files::open(state_dir, hub)? })
+    pub fn open(state_dir: &Path, hub: &str, mut settings: Settings) -> Result<Self, String> {
+        // The process that keeps the tunnel has another working directory.
+        let whole = |path: &Path| absolute(path).map_err(|error| format!("{}: {error}", path.display()));
+        if let Secret::File(path) = &mut settings.key {
+            *path = whole(path)?;
+        }
+        if let Some(path) = &mut settings.known_hosts {
+            *path = whole(path)?;
+        }
+        Ok(Self { hub: hub.to_owned(), settings, files: Files::open(&whole(state_dir)?, hub)? })
     }
 
     /// Counts one more use, and has the tunnel be there: `spawn` starts the process that keeps it, with this as its
@@ -156,14 +167,14 @@ impl Agent {
         Ok(self.files.status())
     }
 
-    /// Counts one use less. The tunnel ends with the last one.
+    /// Counts one use less, or none at all any more if `all` end. The tunnel ends with the last one.
     ///
     /// # Errors
     /// A sentence: the files cannot be used.
-    pub async fn stop(&self) -> Result<(), String> {
+    pub async fn stop(&self, all: bool) -> Result<(), String> {
         let left = {
             let uses = self.files.uses()?;
-            let left = uses.get()?.saturating_sub(1);
+            let left = if all { 0 } else { uses.get()?.saturating_sub(1) };
             uses.set(left)?;
             left
         };
@@ -174,28 +185,41 @@ impl Agent {
         Ok(())
     }
 
-    /// Keeps the tunnel until nobody uses it any more: the work of the process that [`Agent::start`] starts. Returns at once
-    /// if another process does it.
+    /// Has a process keep the tunnel ([`Agent::keep`]), and another one when that was killed: the work of the process that
+    /// [`Agent::start`] starts. `keeper` gives the process that has ended.
+    ///
+    /// # Errors
+    /// A sentence: the process cannot be started, or the files cannot be used.
+    pub async fn run(&self, keeper: impl AsyncFn() -> io::Result<ExitStatus>) -> Result<(), String> {
+        let mut backoff = Backoff::default();
+        loop {
+            let since = Instant::now();
+            let ended = keeper().await.map_err(|error| format!("the tunnel cannot be begun: {error}"))?;
+            if ended.success() || self.files.count().is_ok_and(|count| count == 0) {
+                return Ok(());
+            }
+            tracing::warn!(hub = ?self.hub, ended = %ended, "the process that keeps the tunnel has died; there will be another one");
+            backoff.connected(since);
+            tokio::time::sleep(backoff.pause()).await;
+        }
+    }
+
+    /// Keeps the tunnel until nobody uses it any more. Returns at once if another process does it.
     ///
     /// # Errors
     /// A sentence: the files cannot be used.
-    pub async fn run(&self) -> Result<(), String> {
+    pub async fn keep(&self) -> Result<(), String> {
         let Some(kept) = self.files.uses()?.keep()? else { return Ok(()) };
         self.files.note(&Status::Down("it is connecting".to_owned()));
         tracing::info!(hub = ?self.hub, to = self.settings.to, "the tunnel begins");
         let used_more = tokio::sync::Notify::new();
-        loop {
-            tokio::select! {
-                () = tunnel::keep(&self.settings, &used_more, |status| self.files.note(&status)) => {}
-                ended = self.used(&used_more) => ended?,
-            }
-            let uses = self.files.uses()?;
-            if uses.get()? == 0 {
-                // While the count is locked, so that no start takes a process that ends for one that goes on.
-                drop(kept);
-                break;
-            }
-        }
+        let uses = tokio::select! {
+            never = tunnel::keep(&self.settings, &used_more, |status| self.files.note(&status)) => match never {},
+            uses = self.unused(&used_more) => uses,
+        };
+        // While the count is locked, so that no start takes a process that ends for one that goes on.
+        drop(kept);
+        drop(uses);
         tracing::info!(hub = ?self.hub, "the tunnel ends, since nobody uses it any more");
         Ok(())
     }

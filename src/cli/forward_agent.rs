@@ -1,9 +1,11 @@
 //! `outpost forward-agent`.
 
+use std::ffi::OsStr;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
 use clap::ValueEnum;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{BAD_CONFIGURATION, Context, FAILED, Failure, Outcome};
 use crate::forward_agent::{Agent, Status};
@@ -20,6 +22,9 @@ pub(super) struct ForwardAgent {
     /// The hub, as in `[forward_agents.<hub>]` of the configuration
     #[arg(long, value_name = "NAME")]
     hub: String,
+    /// With `stop`: for all servers, whatever the count is
+    #[arg(long)]
+    all: bool,
     /// What to do, by hand; else what the client of sshd's forced command asked for
     action: Option<Action>,
 }
@@ -32,9 +37,12 @@ enum Action {
     Stop,
     /// Say whether it is there; ends with 217 if it is
     Status,
-    /// Keep the tunnel: what `start` starts
+    /// See to it that a process keeps the tunnel: what `start` starts
     #[value(hide = true)]
     Run,
+    /// Keep the tunnel: what `run` starts
+    #[value(hide = true)]
+    Keep,
 }
 
 /// What is asked for. The client of a forced command may ask for three things only; whoever writes the command may write
@@ -61,12 +69,18 @@ pub(super) async fn run(context: &Context, arguments: ForwardAgent) -> Outcome {
         .ok_or_else(|| Failure(BAD_CONFIGURATION, format!("the configuration has no [forward_agents.{hub:?}]")))?;
     let agent = Agent::open(&context.config.state_dir(&context.environment)?, hub, settings)?;
     match action {
-        Action::Start => told(agent.start(|log| spawn(context, hub, log)).await?),
+        Action::Start => told(agent.start(|log| spawn(command(context, hub, "run"), log)).await?),
         Action::Status => told(agent.status()?),
-        Action::Stop => Ok(agent.stop().await?),
+        Action::Stop => Ok(agent.stop(arguments.all).await?),
         Action::Run => {
             telemetry::init(&context.config.log)?;
-            Ok(agent.run().await?)
+            Ok(agent.run(async || tokio::process::Command::from(command(context, hub, "keep")).status().await).await?)
+        }
+        Action::Keep => {
+            telemetry::init(&context.config.log)?;
+            raise_limit();
+            std::env::set_current_dir("/").map_err(|error| format!("/: {error}"))?;
+            Ok(agent.keep().await?)
         }
     }
 }
@@ -78,14 +92,25 @@ fn told(status: Status) -> Outcome {
     })
 }
 
-/// Starts the process that keeps the tunnel. It has nothing of this one: sshd ends a session when nobody holds its pipes.
-fn spawn(context: &Context, hub: &str, log: std::fs::File) -> Result<(), String> {
-    let mut command = Command::new("/proc/self/exe");
-    command.args(["forward-agent", &format!("--hub={hub}"), "run"]).current_dir("/");
-    if let Some(path) = &context.path {
-        let path = std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        command.arg("--config").arg(path);
+/// Each connection is an open file.
+fn raise_limit() {
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(error = %error, "the limit of open files stays as it is");
     }
+}
+
+/// This program again, with the same configuration and working directory.
+fn command(context: &Context, hub: &str, action: &str) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["forward-agent", &format!("--hub={hub}"), action]);
+    command.args(context.path.iter().flat_map(|path| [OsStr::new("--config"), path.as_os_str()]));
+    command
+}
+
+/// Starts the process that sees to the tunnel. It has nothing of this one: sshd ends a session when nobody holds its pipes.
+fn spawn(mut command: Command, log: std::fs::File) -> Result<(), String> {
     command.env_remove(ORIGINAL_COMMAND).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     let detach = || {
         nix::unistd::setsid()?;

@@ -1,6 +1,6 @@
 //! All connections to hubs' sides.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::link::Link;
 use super::offers::Offers;
 use super::place::{Place, Reach, Target};
+use super::ports::{Holder, Ports};
 use super::{Settings, Trouble};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
@@ -23,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Dials {
     dials: RwLock<HashMap<Arc<str>, Arc<Dial>>>,
+    ports: Arc<Ports>,
     api: Target,
     metrics: Arc<Metrics>,
     tracker: TaskTracker,
@@ -51,7 +53,7 @@ impl Dials {
             _ => {}
         }
         let api = Target { address: api.to_string(), reach: Reach::Named };
-        Self { dials: RwLock::default(), api, metrics, tracker, stop }
+        Self { dials: RwLock::default(), ports: Arc::default(), api, metrics, tracker, stop }
     }
 
     /// Takes over the settings of all hubs that have any. A connection whose settings are the same goes on; what is offered on
@@ -72,9 +74,12 @@ impl Dials {
                 continue;
             }
             let before = before.inspect(|dial| dial.stop.cancel());
+            let offers = before.as_ref().map(|dial| dial.offers.clone());
+            let offers = offers.unwrap_or_else(|| Arc::new(Offers::new(self.ports.clone())));
+            offers.hold(&settings.to);
             let dial = Dial {
                 settings: settings.clone(),
-                offers: before.as_ref().map(|dial| dial.offers.clone()).unwrap_or_default(),
+                offers,
                 trouble: Arc::new(Mutex::new(Trouble::Disconnected("it was not tried yet".to_owned()))),
                 stop: self.stop.child_token(),
                 ended: CancellationToken::new(),
@@ -85,6 +90,7 @@ impl Dials {
                 settings: dial.settings.clone(),
                 api: self.api.clone(),
                 offers: dial.offers.clone(),
+                ports: self.ports.clone(),
                 trouble: dial.trouble.clone(),
                 metrics: self.metrics.clone(),
                 tracker: self.tracker.clone(),
@@ -102,16 +108,31 @@ impl Dials {
     pub fn get(&self, hub: &str) -> Option<Arc<Dial>> {
         self.dials.read().unwrap_or_else(PoisonError::into_inner).get(hub).cloned()
     }
+
+    /// Offers a server no more. Only now may its port be another's, also where its hub is not connected to any more.
+    pub fn withdraw(&self, hub: &str, uid: &Uid) {
+        if let Some(dial) = self.get(hub) {
+            dial.offers.remove(uid);
+        }
+        self.ports.free(&Holder::Server(uid.clone()));
+    }
 }
 
 impl Dial {
-    /// Offers a server that listens at `target` and waits until it is reachable. Gives the address for the hub.
+    /// The SSH server on the hub's side, as it is configured.
+    #[must_use]
+    pub fn to(&self) -> &str {
+        &self.settings.to
+    }
+
+    /// Offers a server that listens at `target` and waits until it is reachable. Gives the address for the hub, which has
+    /// none of the ports that were `told` for others.
     ///
     /// # Errors
     /// A sentence for the user: it took too long.
-    pub async fn offer(&self, uid: &Uid, target: Target) -> Result<String> {
+    pub async fn offer(&self, uid: &Uid, target: Target, told: HashSet<u16>) -> Result<String> {
         let place = self.settings.socket_of(uid);
-        let mut registered = self.offers.add(uid, target, place, false);
+        let mut registered = self.offers.add(uid, target, place, told);
         let waiting = tokio::time::timeout(PATIENCE, registered.wait_for(Option::is_some)).await;
         match waiting {
             Ok(Ok(place)) => Ok(self.settings.answer_for(uid, place.as_ref().and_then(Place::port))),
@@ -132,10 +153,10 @@ impl Dial {
     /// Offers a server whose address the hub was told before.
     pub fn offer_again(&self, uid: &Uid, target: Target, address: &str) {
         match self.settings.place_of(uid, address) {
-            Some(place) => drop(self.offers.add(uid, target, Some(place), true)),
+            Some(place) => self.offers.add_told(uid, target, place, &self.settings.to),
             None => tracing::warn!(
                 server.uid = %uid, address, answer = self.settings.answer,
-                "a server is not offered to its hub any more: dial.answer was another one when the hub was told its address"
+                "a server is not offered to its hub any more: dial.answer and dial.ports were others when the hub was told its address"
             ),
         }
     }
@@ -144,11 +165,6 @@ impl Dial {
     #[must_use]
     pub fn offers(&self, uid: &Uid) -> bool {
         self.offers.has(uid)
-    }
-
-    /// Offers a server no more.
-    pub fn withdraw(&self, uid: &Uid) {
-        self.offers.remove(uid);
     }
 
     /// How the connection is.

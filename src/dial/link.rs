@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::backoff::Backoff;
-use super::offers::{Offers, Range, Refused};
+use super::offers::{Offers, Refused};
 use super::place::{Place, Target};
+use super::ports::{Holder, Ports};
 use super::session::Session;
 use super::{Settings, Trouble};
 use crate::metrics::{DialLabels, Metrics};
@@ -33,6 +34,7 @@ pub(super) struct Link {
     /// Where the API listens.
     pub api: Target,
     pub offers: Arc<Offers>,
+    pub ports: Arc<Ports>,
     pub trouble: Arc<Mutex<Trouble>>,
     pub metrics: Arc<Metrics>,
     pub tracker: TaskTracker,
@@ -56,7 +58,12 @@ impl Link {
             () = self.stop.cancelled() => {}
         }
         self.offers.note_disconnected();
+        self.ports.free(&self.api_holder());
         self.metrics.dial_connected.remove(&self.labels());
+    }
+
+    fn api_holder(&self) -> Holder {
+        Holder::Api(self.hub.clone())
     }
 
     fn labels(&self) -> DialLabels {
@@ -116,11 +123,14 @@ impl Link {
         let mut said = false;
         loop {
             if let Some(place) = &api {
-                if session.listen(place, self.api.clone()).await? {
+                // A server keeps its port: what hubs send to the API must never get to it, nor the other way round.
+                let free = place.port().is_none_or(|port| self.ports.take(&self.settings.to, port, &self.api_holder()));
+                if free && session.listen(place, self.api.clone()).await? {
                     tracing::info!(hub.name = ?self.hub, place = %place, "the API is offered to the hub");
                     api = None;
                 } else if !std::mem::replace(&mut said, true) {
-                    tracing::warn!(hub.name = ?self.hub, place = %place, "the API cannot be offered to the hub, since the SSH server refuses to listen there; trying again");
+                    let why = if free { "the SSH server refuses to listen there" } else { "a server has that port" };
+                    tracing::warn!(hub.name = ?self.hub, place = %place, why, "the API cannot be offered to the hub; trying again");
                 }
             }
             let refused = self.pass(session, &mut registered).await?;
@@ -134,7 +144,7 @@ impl Link {
 
     /// Registers what is not, and takes back what is offered no more. Says whether something was refused.
     async fn pass(&self, session: &Session, registered: &mut HashSet<Place>) -> Result<bool, String> {
-        let wanted = self.offers.places();
+        let wanted = self.offers.registered();
         let gone: Vec<_> = registered.extract_if(|place| !wanted.contains(place)).collect();
         stream::iter(&gone).for_each_concurrent(AT_ONCE, |place| session.unlisten(place)).await;
         let missing = self.offers.unregistered();
@@ -152,7 +162,7 @@ impl Link {
 
     /// Registers a server. `None`: it is refused for now.
     async fn register(&self, session: &Session, uid: &Uid) -> Result<Option<Place>, String> {
-        let range = Range { host: self.settings.listen.clone(), ports: self.settings.ports };
+        let range = self.settings.range();
         for _ in 0..TRIES {
             let Some((place, target)) = self.offers.choose(uid, &range) else { break };
             if session.listen(&place, target).await? {

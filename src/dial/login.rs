@@ -18,7 +18,7 @@ pub struct Login {
     pub user: String,
     /// The private key to log in with.
     pub key: Secret,
-    /// The server's host keys, as lines of `known_hosts` without the host.
+    /// The server's host keys, as lines of `known_hosts`, with the host or without.
     pub host_keys: Vec<String>,
     /// A `known_hosts` file that has them.
     pub known_hosts: Option<PathBuf>,
@@ -112,9 +112,19 @@ impl Credentials {
     }
 }
 
+/// Reads a line of `known_hosts`, with the host or without.
 fn read_host_key(line: &str) -> Result<PublicKey, String> {
-    PublicKey::from_openssh(line.trim())
-        .map_err(|_| format!("host_keys: {line:?} is no public key; expected is, for example, \"ssh-ed25519 AAAA…\""))
+    let line = line.trim();
+    let without_host = || {
+        let (host, key) = line.split_once(char::is_whitespace)?;
+        // What takes a key back, or is a comment, names no host.
+        let key = Some(key.trim_start()).filter(|_| !host.starts_with(['@', '#']))?;
+        PublicKey::from_openssh(key).ok()
+    };
+    PublicKey::from_openssh(line)
+        .ok()
+        .or_else(without_host)
+        .ok_or_else(|| format!("host_keys: {line:?} is no public key; expected is, for example, \"ssh-ed25519 AAAA…\""))
 }
 
 /// The key of a line that takes it back.
@@ -157,6 +167,21 @@ mod tests {
         assert!(mistake.contains("has no key of hub:2222"), "{mistake}");
         let revoked = login(dir.path(), &format!("[hub]:2222 {ONE}\n@revoked * {ONE}\n")).read().unwrap_err();
         assert!(revoked.contains("has no key of hub:2222"), "{revoked}");
+    }
+
+    #[test]
+    fn what_ssh_keyscan_prints_is_a_host_key() {
+        let plain = read_host_key(ONE).unwrap();
+        assert_eq!(read_host_key(&format!("[hub]:2222 {ONE}\n")).unwrap().key_data(), plain.key_data());
+        for bad in [
+            format!("@revoked * {ONE}"),
+            format!("@cert-authority * {ONE}"),
+            format!("# {ONE}"),
+            format!("@revoked {ONE}"),
+            String::new(),
+        ] {
+            assert!(read_host_key(&bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

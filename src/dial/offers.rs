@@ -1,17 +1,19 @@
 //! The servers that are offered to one hub: each at a place of its own, which stays the same as long as the server runs.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
 use super::place::{Place, Target};
+use super::ports::{Holder, Ports};
 use crate::model::Uid;
 
 /// What is offered to one hub. Which of it is registered concerns one connection.
 #[derive(Debug, Default)]
 pub struct Offers {
     state: Mutex<State>,
+    ports: Arc<Ports>,
     /// Wakes whoever registers them.
     pub changed: Notify,
 }
@@ -27,6 +29,8 @@ struct State {
 struct Offer {
     target: Target,
     place: Option<Place>,
+    /// The ports that hubs were told for others, by this Outpost or another one.
+    told: HashSet<u16>,
     /// Whether the hub knows the place, so that it has to stay.
     answered: bool,
     /// Where it is registered on the connection that there is.
@@ -37,38 +41,71 @@ struct Offer {
 /// Where servers may be offered.
 #[derive(Clone, Debug)]
 pub struct Range {
-    /// The address.
+    /// The SSH server.
+    pub to: String,
+    /// The address there.
     pub host: String,
     /// The first and the last port.
     pub ports: (u16, u16),
 }
 
 impl Offers {
+    /// Nothing yet. `ports` are those of all hubs.
+    pub fn new(ports: Arc<Ports>) -> Self {
+        Self { ports, ..Self::default() }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Offers a server, at `place` if the hub has been told it; `answered` says whether. Gives where it is registered.
+    /// Offers a server: at `place`, or at a port that is not among `told`. Gives where it is registered.
     pub fn add(
         &self,
         uid: &Uid,
         target: Target,
         place: Option<Place>,
+        told: HashSet<u16>,
+    ) -> watch::Receiver<Option<Place>> {
+        self.insert(uid, target, place, told, false)
+    }
+
+    /// Offers a server whose hub was told the place. Its port at the SSH server `to` is nobody else's from now on.
+    pub fn add_told(&self, uid: &Uid, target: Target, place: Place, to: &str) {
+        let _ = self.insert(uid, target, Some(place), HashSet::new(), true);
+        self.hold(to);
+    }
+
+    fn insert(
+        &self,
+        uid: &Uid,
+        target: Target,
+        place: Option<Place>,
+        told: HashSet<u16>,
         answered: bool,
     ) -> watch::Receiver<Option<Place>> {
         let mut state = self.state();
         let offer = state.offers.entry(uid.clone()).or_insert_with(|| Offer {
             target: target.clone(),
             place,
+            told: HashSet::new(),
             answered,
             registered: watch::Sender::new(None),
             refused: false,
         });
-        offer.target = target;
+        (offer.target, offer.told) = (target, told);
         let registered = offer.registered.subscribe();
         drop(state);
         self.changed.notify_one();
         registered
+    }
+
+    /// Takes the ports that servers have at the SSH server `to`.
+    pub fn hold(&self, to: &str) {
+        for (uid, offer) in &self.state().offers {
+            let port = offer.place.as_ref().and_then(Place::port);
+            port.map(|port| self.ports.take(to, port, &Holder::Server(uid.clone())));
+        }
     }
 
     /// Whether a server is offered.
@@ -90,24 +127,25 @@ impl Offers {
         unregistered.map(|(uid, _)| uid.clone()).collect()
     }
 
-    /// All places that servers have.
-    pub fn places(&self) -> HashSet<Place> {
-        self.state().offers.values().filter_map(|offer| offer.place.clone()).collect()
+    /// All places where servers are registered.
+    pub fn registered(&self) -> HashSet<Place> {
+        self.state().offers.values().filter_map(|offer| offer.registered.borrow().clone()).collect()
     }
 
     /// Where to register a server, with where that leads: the place that it has, or a free one of `range`, never one that
-    /// another server has. `None`: it is offered no more, or there is no free port.
+    /// anybody else has. `None`: it is offered no more, or there is no free port.
     pub fn choose(&self, uid: &Uid, range: &Range) -> Option<(Place, Target)> {
         let mut state = self.state();
         let offer = state.offers.get(uid)?;
+        let holder = Holder::Server(uid.clone());
+        let take = |port| self.ports.take(&range.to, port, &holder);
         if let Some(place) = &offer.place {
-            return Some((place.clone(), offer.target.clone()));
+            let had = place.port().is_none_or(take);
+            return had.then(|| (place.clone(), offer.target.clone()));
         }
-        let taken: HashSet<u16> =
-            state.offers.values().filter_map(|offer| offer.place.as_ref().and_then(Place::port)).collect();
         let (first, last) = range.ports;
         let next = state.last.filter(|port| (first..last).contains(port)).map_or(first, |port| port + 1);
-        let port = (next..=last).chain(first..next).find(|port| !taken.contains(port))?;
+        let port = (next..=last).chain(first..next).find(|port| !offer.told.contains(port) && take(*port))?;
         state.last = Some(port);
         let place = Place::Tcp { host: range.host.clone(), port };
         let offer = state.offers.get_mut(uid)?;
@@ -130,6 +168,7 @@ impl Offers {
         let Some(offer) = state.offers.get_mut(uid) else { return Refused::Gone };
         if !offer.answered && matches!(offer.place, Some(Place::Tcp { .. })) {
             offer.place = None;
+            self.ports.free(&Holder::Server(uid.clone()));
             return Refused::TryAnother;
         }
         if std::mem::replace(&mut offer.refused, true) { Refused::Again } else { Refused::First }
@@ -177,11 +216,37 @@ mod tests {
     }
 
     fn range() -> Range {
-        Range { host: "127.0.0.1".to_owned(), ports: (42000, 42002) }
+        Range { to: "hub:22".to_owned(), host: "127.0.0.1".to_owned(), ports: (42000, 42002) }
     }
 
     fn port(offers: &Offers, uid: &Uid) -> Option<u16> {
         offers.choose(uid, &range()).and_then(|(place, _)| place.port())
+    }
+
+    fn withdraw(offers: &Offers, uid: &Uid) {
+        offers.remove(uid);
+        offers.ports.free(&Holder::Server(uid.clone()));
+    }
+
+    #[test]
+    fn hubs_at_one_ssh_server_share_its_ports() {
+        let ports = Arc::new(Ports::default());
+        let (one, two) = (Offers::new(ports.clone()), Offers::new(ports));
+        let uids: Vec<_> = std::iter::repeat_with(Uid::generate).take(4).collect();
+        one.add(&uids[0], target(), None, HashSet::new());
+        // What another Outpost told.
+        two.add(&uids[1], target(), None, HashSet::from([42001]));
+        assert_eq!((port(&one, &uids[0]), port(&two, &uids[1])), (Some(42000), Some(42002)));
+        // A lost connection frees nothing, nor does a refusal that is not about it.
+        one.note_disconnected();
+        two.add(&uids[2], target(), None, HashSet::from([42001]));
+        assert_eq!(port(&two, &uids[2]), None);
+        // Two that were told the same: the first one keeps it.
+        two.add_told(&uids[3], target(), Place::parse("127.0.0.1:42000").unwrap(), "hub:22");
+        assert_eq!((port(&one, &uids[0]), port(&two, &uids[3])), (Some(42000), None));
+        // At another SSH server it is another port.
+        let elsewhere = Range { to: "other:22".to_owned(), ..range() };
+        assert!(two.choose(&uids[2], &elsewhere).is_some());
     }
 
     #[test]
@@ -189,14 +254,14 @@ mod tests {
         let offers = Offers::default();
         let uids: Vec<_> = std::iter::repeat_with(Uid::generate).take(4).collect();
         // What runs already comes first.
-        offers.add(&uids[0], target(), Place::parse("127.0.0.1:42001"), true);
+        offers.add_told(&uids[0], target(), Place::parse("127.0.0.1:42001").unwrap(), "hub:22");
         for uid in &uids[1..] {
-            offers.add(uid, target(), None, false);
+            offers.add(uid, target(), None, HashSet::new());
         }
         let ports: Vec<_> = uids.iter().map(|uid| port(&offers, uid)).collect();
         assert_eq!(ports, [Some(42001), Some(42000), Some(42002), None]);
         assert_eq!(port(&offers, &uids[1]), Some(42000), "it stays");
-        offers.remove(&uids[1]);
+        withdraw(&offers, &uids[1]);
         assert_eq!(port(&offers, &uids[3]), Some(42000));
         assert_eq!(port(&offers, &uids[1]), None, "it is offered no more");
     }
@@ -207,9 +272,9 @@ mod tests {
         let mut ports = Vec::new();
         for _ in 0..4 {
             let uid = Uid::generate();
-            offers.add(&uid, target(), None, false);
+            offers.add(&uid, target(), None, HashSet::new());
             ports.extend(port(&offers, &uid));
-            offers.remove(&uid);
+            withdraw(&offers, &uid);
         }
         assert_eq!(ports, [42000, 42001, 42002, 42000]);
     }
@@ -218,8 +283,8 @@ mod tests {
     fn a_place_that_a_hub_knows_stays() {
         let offers = Offers::default();
         let (new, old) = (Uid::generate(), Uid::generate());
-        let mut registered = offers.add(&new, target(), None, false);
-        offers.add(&old, target(), Place::parse("127.0.0.1:42001"), true);
+        let mut registered = offers.add(&new, target(), None, HashSet::new());
+        offers.add_told(&old, target(), Place::parse("127.0.0.1:42001").unwrap(), "hub:22");
         assert_eq!(port(&offers, &new), Some(42000));
         assert_eq!(offers.note_refused(&new), Refused::TryAnother);
         assert_eq!(port(&offers, &new), Some(42002));

@@ -1,6 +1,7 @@
 //! Places where an SSH server listens for Outpost, and where what comes in there is led to.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -156,10 +157,15 @@ impl Routes {
         Self { routes: RwLock::default(), ended }
     }
 
-    /// Leads what comes in at `place` to `target`.
-    pub fn add(&self, place: &Place, target: Target) {
-        let route = Route { target, ended: self.ended.child_token() };
-        self.routes.write().unwrap_or_else(PoisonError::into_inner).insert(place.into(), route);
+    /// Leads what comes in at `place` to `target`. `false`: it leads to somebody already, and goes on to.
+    pub fn add(&self, place: &Place, target: Target) -> bool {
+        match self.routes.write().unwrap_or_else(PoisonError::into_inner).entry(place.into()) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(free) => {
+                free.insert(Route { target, ended: self.ended.child_token() });
+                true
+            }
+        }
     }
 
     /// Leads nothing more from `place`, and ends what is led from there.
@@ -208,8 +214,9 @@ mod tests {
         let routes = Routes::until(CancellationToken::new());
         let target = Target { address: "127.0.0.1:1".to_owned(), reach: Reach::Machine };
         let (port, path) = (Place::parse("localhost:42000").unwrap(), Place::parse("/run/x.sock").unwrap());
-        routes.add(&port, target.clone());
-        routes.add(&path, target.clone());
+        let other = Target { address: "127.0.0.1:2".to_owned(), ..target.clone() };
+        assert!(routes.add(&port, target.clone()) && routes.add(&path, target.clone()));
+        assert!(!routes.add(&port, other.clone()) && !routes.add(&Place::parse("0.0.0.0:42000").unwrap(), other));
         let of_port = |number| routes.of_port(number).map(|route| route.target);
         let of_path = |path| routes.of_path(path).map(|route| route.target);
         assert_eq!((of_port(42000), of_path("/run/x.sock")), (Some(target.clone()), Some(target)));

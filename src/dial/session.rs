@@ -117,13 +117,16 @@ impl Session {
         }
     }
 
-    /// Has the server listen at `place` and leads what comes in there to `target`. `false`: the server refuses.
+    /// Has the server listen at `place` and leads what comes in there to `target`. `false`: the server refuses, or it listens
+    /// there for another target.
     ///
     /// # Errors
     /// The connection ended.
     pub async fn listen(&self, place: &Place, target: Target) -> Result<bool, String> {
         // First, since a connection may come in before the answer is read.
-        self.routes.add(place, target);
+        if !self.routes.add(place, target) {
+            return Ok(false);
+        }
         let answer = async {
             match place {
                 Place::Tcp { host, port } => self.handle.tcpip_forward(host, u32::from(*port)).await.map(drop),

@@ -62,6 +62,17 @@ impl Files {
         read_count(&self.opened("uses")?).map_err(|error| self.failed("uses", error))
     }
 
+    /// The count, locked, if it is zero; else how much it is.
+    pub fn unused(&self) -> Result<Result<Uses<'_>, u64>, String> {
+        let count = self.count()?;
+        if count > 0 {
+            return Ok(Err(count));
+        }
+        let uses = self.uses()?;
+        let count = uses.get()?;
+        Ok(if count == 0 { Ok(uses) } else { Err(count) })
+    }
+
     /// Where the log goes.
     pub fn log(&self) -> Result<File, String> {
         let path = self.dir.join("log");
@@ -179,6 +190,13 @@ mod tests {
         files.uses().unwrap().set(12).unwrap();
         files.uses().unwrap().set(3).unwrap();
         assert_eq!((files.count(), files.uses().unwrap().get()), (Ok(3), Ok(3)));
+        assert_eq!(files.unused().unwrap().err(), Some(3));
+        files.uses().unwrap().set(0).unwrap();
+        drop(files.unused().unwrap().unwrap());
+        // What cannot be read is no zero.
+        std::fs::remove_file(files.dir.join("uses")).unwrap();
+        std::fs::create_dir(files.dir.join("uses")).unwrap();
+        assert!(files.unused().is_err());
         for status in [Status::Up, Status::Down("why".to_owned())] {
             files.note(&status);
             assert_eq!(files.status(), status);

@@ -1,5 +1,6 @@
 //! The tunnel itself.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
+use super::files::Uses;
 use super::{Agent, Settings, Status};
 use crate::dial::{Backoff, Place, Reach, Session, Target};
 use crate::model::host_and_port;
@@ -18,25 +20,32 @@ const LOOK: Duration = Duration::from_millis(200);
 const CONNECTIONS: usize = 1000;
 
 impl Agent {
-    /// Waits until nobody uses the tunnel any more. Wakes `used_more` when somebody else begins to.
-    pub(super) async fn used(&self, used_more: &Notify) -> Result<(), String> {
-        let mut before = u64::MAX;
+    /// Waits until nobody uses the tunnel any more, and gives the count, locked. Wakes `used_more` when somebody else begins
+    /// to. A count that cannot be read ends nothing.
+    pub(super) async fn unused(&self, used_more: &Notify) -> Uses<'_> {
+        let (mut before, mut readable) = (u64::MAX, true);
         loop {
-            let count = self.files.count()?;
-            if count == 0 {
-                return Ok(());
+            match self.files.unused() {
+                Ok(Ok(uses)) => return uses,
+                Ok(Err(count)) => {
+                    if count > before {
+                        used_more.notify_one();
+                    }
+                    (before, readable) = (count, true);
+                }
+                Err(trouble) => {
+                    if std::mem::replace(&mut readable, false) {
+                        tracing::warn!(trouble, "it cannot be seen whether the tunnel is used; it stays");
+                    }
+                }
             }
-            if count > before {
-                used_more.notify_one();
-            }
-            before = count;
             tokio::time::sleep(LOOK).await;
         }
     }
 }
 
 /// Connects again and again; `say` is told how it is.
-pub(super) async fn keep(settings: &Settings, used_more: &Notify, say: impl Fn(Status)) {
+pub(super) async fn keep(settings: &Settings, used_more: &Notify, say: impl Fn(Status)) -> Infallible {
     let tracker = TaskTracker::new();
     let mut backoff = Backoff::default();
     let mut listener = None;

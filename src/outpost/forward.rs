@@ -105,7 +105,7 @@ impl Outpost {
     }
 
     /// Reads rows that others moved. Those who wait for it at the same time share one look.
-    async fn look_for_news(self: &Arc<Self>) {
+    pub(super) async fn look_for_news(self: &Arc<Self>) {
         let asked = Instant::now();
         let mut last = self.looks.last.lock().await;
         match *last {

@@ -1,9 +1,10 @@
 //! Offer: a hub that cannot reach this site is told an address on its own side.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::{Entry, Outpost};
-use crate::dial::{Reach, Target};
+use crate::dial::{Dial, Reach, Target, numbers};
 use crate::error::Result;
 use crate::model::Phase;
 
@@ -26,7 +27,7 @@ impl Outpost {
         let dial = self.dials.get(&entry.id.hub).filter(|_| !address.is_empty());
         let Some(dial) = dial else { return Ok(Reached { address, target: String::new() }) };
         self.withdraw_at_the_end(entry);
-        let told = dial.offer(&entry.uid, self.target(entry, &address)).await?;
+        let told = dial.offer(&entry.uid, self.target(entry, &address), self.told(&dial, entry).await).await?;
         Ok(Reached { address: told, target: address })
     }
 
@@ -42,13 +43,35 @@ impl Outpost {
         self.withdraw_at_the_end(entry);
     }
 
-    /// Offers all running servers that are not: where connections to hubs' sides were configured anew.
+    /// Offers all running servers that are not: after a start, and where connections to hubs' sides were configured anew.
     pub fn offer_all_again(self: &Arc<Self>) {
+        let mut cut_off: BTreeMap<_, u64> = BTreeMap::new();
         for entry in self.view.in_phase(Phase::Running) {
-            if entry.state().server.owner == self.instance {
+            let (ours, told) = {
+                let state = entry.state();
+                (state.server.owner == self.instance, !state.server.target.is_empty())
+            };
+            if ours && told && self.dials.get(&entry.id.hub).is_none() {
+                *cut_off.entry(entry.id.hub.clone()).or_default() += 1;
+            } else if ours {
                 self.offer_again(&entry);
             }
         }
+        for (hub, servers) in cut_off {
+            tracing::warn!(hub.name = ?hub, servers, "running servers are cut off from their hub, since hubs.<name>.dial is not configured any more");
+        }
+    }
+
+    /// The ports that hubs were told for other servers at the SSH server of `dial`, also for those of other Outposts: they
+    /// stay theirs while nobody listens there, as after a lost connection.
+    async fn told(self: &Arc<Self>, dial: &Dial, entry: &Entry) -> HashSet<u16> {
+        if self.store.is_shared() {
+            self.look_for_news().await;
+        }
+        let others = self.view.all().into_iter().filter(|other| other.uid != entry.uid);
+        let there = others.filter(|other| self.dials.get(&other.id.hub).is_none_or(|other| other.to() == dial.to()));
+        let told = there.filter(|other| !other.state().server.target.is_empty());
+        told.flat_map(|other| numbers(&other.state().server.address).collect::<Vec<_>>()).collect()
     }
 
     fn target(&self, entry: &Entry, address: &str) -> Target {
@@ -69,9 +92,7 @@ impl Outpost {
                 () = this.abort.cancelled() => return,
                 _ = over => {}
             }
-            if let Some(dial) = this.dials.get(&entry.id.hub) {
-                dial.withdraw(&entry.uid);
-            }
+            this.dials.withdraw(&entry.id.hub, &entry.uid);
         });
     }
 }

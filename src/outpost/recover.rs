@@ -43,7 +43,7 @@ impl Outpost {
             }
         }
         self.set_refreshed(self.clock.now());
-        let mut newest = HashMap::new();
+        let mut entries = Vec::new();
         for server in self.store.servers().await? {
             let owner = server.owner.clone();
             let server = self.adopt(server).await?;
@@ -52,6 +52,12 @@ impl Outpost {
             if ours {
                 self.give_up(&entry, seen.get(&*owner).copied());
             }
+            entries.push(entry);
+        }
+        // Before any start goes on, which must not get the place of one that runs.
+        self.offer_all_again();
+        let mut newest = HashMap::new();
+        for entry in entries {
             self.resume(&entry);
             // Where its hub wants to be told of flavors, as its newest server says.
             newest.insert(entry.id.hub.clone(), entry);
@@ -211,7 +217,6 @@ impl Outpost {
             }
             Phase::Stopping => drop(self.tracker.spawn(this.finish_stop(entry, Outcome::of_stop(Phase::Running)))),
             Phase::Running => {
-                // Before any new start, which must not get its port.
                 self.offer_again(&entry);
                 drop(self.tracker.spawn(async move { this.look_at(&entry).await }));
             }

@@ -191,6 +191,40 @@ async fn another_outpost_has_ports_of_its_own_and_takes_the_api_over() {
     answers_again(&one).await;
 }
 
+/// Nobody listens at the port of a server whose connection is lost: another hub's server could get it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_connection_leaves_its_ports_to_nobody() {
+    let Some(side) = Side::start(2) else { return };
+    let (first, last) = side.ports;
+    let login = side.sshd.login(&side.sshd.path("outpost"));
+    let both = format!("{}[hubs.hub2.dial]\n{login}ports = [{first}, {last}]\n", side.toml());
+    let daemon = Daemon::start(&both).await;
+    side.reaches_the_api().await;
+    let one = side.start_server("one").await;
+
+    daemon.configure(&both.replacen("user = '", "user = 'no-", 1));
+    eventually("the connection is closed", || async { is_free(&one).then_some(()) }).await;
+    let url = format!("{}/services", daemon.url);
+    let start = async |name: &str| {
+        send(client().post(&url).basic_auth("hub2", Some("two")).json(&body(name))).await.unwrap().body
+    };
+    let two = start("two").await["service"].as_str().unwrap().to_owned();
+    assert_ne!(one, two);
+    assert!(answers(&two).await && is_free(&one));
+
+    daemon.configure(&both);
+    answers_again(&one).await;
+    assert!(answers(&two).await);
+
+    // Nor does an Outpost that knows of it by the database only.
+    let stopped = client().delete(format!("{url}/two/1")).basic_auth("hub2", Some("two"));
+    assert_eq!(send(stopped).await.unwrap().status, 200);
+    daemon.configure(&format!("{LISTENER}[hubs.hub2.dial]\n{login}ports = [{first}, {last}]\n"));
+    daemon.restart().await;
+    assert_eq!(start("three").await["service"], two);
+    assert!(is_free(&one));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_configuration_keeps_addresses() {
     let Some(side) = Side::start(4) else { return };
@@ -207,7 +241,18 @@ async fn a_changed_configuration_keeps_addresses() {
 
     daemon.configure(LISTENER);
     eventually("the connection is closed", || async { is_free(&address).then_some(()) }).await;
-    daemon.configure(&side.toml());
+    assert!(daemon.stderr().contains("running servers are cut off from their hub"), "{}", daemon.stderr());
+    daemon.configure(&format!("{}answer = 'localhost:{{port}}'\n", side.toml()));
+    answers_again(&address).await;
+
+    // The API does not get the port of a server.
+    daemon.configure(
+        &side
+            .toml()
+            .replace(&format!("api = '127.0.0.1:{api}'"), &format!("api = '{address}'"))
+            .replace(&format!("ports = [{}, {}]", side.ports.0, side.ports.1), "ports = [1, 2]"),
+    );
+    eventually("it is said", || async { daemon.stderr().contains("a server has that port").then_some(()) }).await;
     answers_again(&address).await;
 }
 

@@ -90,16 +90,31 @@ impl Site {
         self.ask(number, command).await.status.code()
     }
 
-    /// The processes that keep tunnels of this site.
-    fn keepers(&self) -> Vec<i32> {
+    /// The processes of this site that were started with this word.
+    fn processes(&self, action: &str) -> Vec<i32> {
         let config = self.dir.path().join("config.toml").display().to_string();
-        let is_keeper = |entry: &fs::DirEntry| {
+        let fits = |entry: &fs::DirEntry| {
             let line = fs::read(entry.path().join("cmdline")).map(|line| text(&line)).unwrap_or_default();
-            line.split('\0').any(|word| word == config) && line.split('\0').any(|word| word == "run")
+            line.split('\0').any(|word| word == config) && line.split('\0').any(|word| word == action)
         };
-        let entries = fs::read_dir("/proc").unwrap().flatten().filter(is_keeper);
+        let entries = fs::read_dir("/proc").unwrap().flatten().filter(fits);
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         pids.filter(|pid| start_of(*pid).is_some()).collect()
+    }
+
+    /// Those that see to it that others keep tunnels.
+    fn overseers(&self) -> Vec<i32> {
+        self.processes("run")
+    }
+
+    /// The processes that keep tunnels of this site.
+    fn keepers(&self) -> Vec<i32> {
+        self.processes("keep")
+    }
+
+    async fn have(&self, tunnels: usize) {
+        let each = || [self.overseers().len(), self.keepers().len()] == [tunnels; 2];
+        eventually("each tunnel has its processes", || async { each().then_some(()) }).await;
     }
 
     async fn is_up(&self, number: usize) {
@@ -109,7 +124,7 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        for pid in self.keepers() {
+        for pid in self.overseers().into_iter().chain(self.keepers()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
@@ -124,9 +139,16 @@ async fn one_tunnel_serves_all_servers_of_a_hub() {
     assert!(echoes(site.listen[0]).await);
     // One more server.
     assert_eq!(site.code(0, "start").await, UP);
-    assert_eq!(site.keepers().len(), 1);
-    let keeper = site.keepers()[0];
-    assert_eq!(nix::unistd::getsid(Some(Pid::from_raw(keeper))), Ok(Pid::from_raw(keeper)), "a session of its own");
+    site.have(1).await;
+    let (overseer, keeper) = (site.overseers()[0], site.keepers()[0]);
+    for pid in [overseer, keeper] {
+        let session = nix::unistd::getsid(Some(Pid::from_raw(pid)));
+        assert_eq!(session, Ok(Pid::from_raw(overseer)), "a session of its own");
+    }
+    let limits = fs::read_to_string(format!("/proc/{keeper}/limits")).unwrap();
+    let files: Vec<_> =
+        limits.lines().find(|line| line.starts_with("Max open files")).unwrap().split_whitespace().collect();
+    assert_eq!(files[3], files[4], "as many as there may be");
     assert_eq!(fs::read_link(format!("/proc/{keeper}/cwd")).unwrap(), PathBuf::from("/"));
     let line = text(&fs::read(format!("/proc/{keeper}/cmdline")).unwrap());
     assert!(!line.contains("OPENSSH"), "{line}");
@@ -134,7 +156,7 @@ async fn one_tunnel_serves_all_servers_of_a_hub() {
     assert_eq!(site.code(0, "stop").await, Some(0));
     assert!(echoes(site.listen[0]).await, "the other server still needs it");
     assert_eq!(site.code(0, "stop").await, Some(0));
-    assert_eq!(site.keepers(), [0; 0]);
+    site.have(0).await;
     assert!(TcpListener::bind(("127.0.0.1", site.listen[0])).is_ok());
     assert_eq!(site.code(0, "stop").await, Some(0), "one stop too many is none");
     assert_eq!(site.code(0, "status").await, Some(1));
@@ -148,26 +170,33 @@ async fn starts_at_once_make_one_tunnel() {
     let starts: Vec<_> = (0..5).map(|_| site.code(0, "start")).collect();
     let codes = futures_util::future::join_all(starts).await;
     assert_eq!(codes, [UP; 5]);
-    assert_eq!(site.keepers().len(), 1);
+    site.have(1).await;
     for _ in 0..4 {
         assert_eq!(site.code(0, "stop").await, Some(0));
     }
     assert!(echoes(site.listen[0]).await, "the fifth still uses it");
     assert_eq!(site.code(0, "stop").await, Some(0));
-    assert_eq!(site.keepers(), [0; 0]);
+    site.have(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tunnel_that_was_killed_begins_again() {
     let Some(mut site) = Site::start(&["hub"]).await else { return };
     assert_eq!(site.code(0, "start").await, UP);
-    let before = site.keepers();
-    kill(Pid::from_raw(before[0]), Signal::SIGKILL).unwrap();
-    eventually("it is gone", || async { site.keepers().is_empty().then_some(()) }).await;
+    kill(Pid::from_raw(site.keepers()[0]), Signal::SIGKILL).unwrap();
+    eventually("there is another one", || async { echoes(site.listen[0]).await.then_some(()) }).await;
+    site.is_up(0).await;
+    site.have(1).await;
+
+    // Nobody is left who could begin it again.
+    for pid in [site.overseers()[0], site.keepers()[0]] {
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
+    site.have(0).await;
     let status = site.ask(0, "status").await;
     assert_eq!(status.status.code(), Some(1));
     assert!(text(&status.stderr).contains("there is no tunnel"), "{}", text(&status.stderr));
-    assert_eq!(site.keepers(), [0; 0], "a look starts nothing");
+    site.have(0).await;
     assert_eq!(site.code(0, "start").await, UP);
     assert!(echoes(site.listen[0]).await);
 
@@ -192,10 +221,33 @@ async fn a_tunnel_that_was_killed_begins_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn relative_paths_and_a_count_that_nobody_takes_back() {
+    let Some(site) = Site::start(&["hub"]).await else { return };
+    let (path, dir) = (site.dir.path().join("config.toml"), format!("{}/", site.dir.path().display()));
+    let toml = fs::read_to_string(&path).unwrap();
+    assert!(toml.contains(&dir));
+    fs::write(&path, toml.replace(&dir, "")).unwrap();
+    let run = async |words: &[&str]| {
+        let mut command = tokio::process::Command::new(OUTPOST);
+        command.args(["forward-agent", "--hub=hub", "--config"]).arg(&path).args(words).current_dir(site.dir.path());
+        let output = command.stdin(Stdio::null()).output().await.unwrap();
+        assert!(matches!(output.status.code(), Some(0 | 217)), "{}", text(&output.stderr));
+    };
+    for _ in 0..3 {
+        run(&["start"]).await;
+    }
+    assert!(echoes(site.listen[0]).await);
+    kill(Pid::from_raw(site.keepers()[0]), Signal::SIGKILL).unwrap();
+    eventually("the next one finds its files, too", || async { echoes(site.listen[0]).await.then_some(()) }).await;
+    run(&["stop", "--all"]).await;
+    site.have(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hubs_have_tunnels_of_their_own() {
     let Some(site) = Site::start(&["hub", "../other hub"]).await else { return };
     assert_eq!((site.code(0, "start").await, site.code(1, "start").await), (UP, UP));
-    assert_eq!(site.keepers().len(), 2);
+    site.have(2).await;
     assert!(echoes(site.listen[0]).await && echoes(site.listen[1]).await);
     assert_eq!(site.code(0, "stop").await, Some(0));
     assert_eq!((site.code(0, "status").await, site.code(1, "status").await), (Some(1), UP));
