@@ -1,10 +1,13 @@
 //! The SSH server, by which hubs reach their servers and nothing else.
 //!
 //! A hub's key says which hub a client is; nothing else does. All that a client gets is a connection to a server of its hub
-//! that is running at the moment when it asks ([`Outpost::forward_target`](crate::outpost::Outpost::forward_target)).
+//! that is running at the moment when it asks ([`Outpost::forward_target`](crate::outpost::Outpost::forward_target)). What
+//! else it asks for is refused, logged and in the audit table, but for kinds of channels that the library itself does not
+//! know, such as an agent's or a tunnel device's: it refuses them without a word to us.
 
 pub mod algorithms;
 mod backlog;
+mod connect;
 mod connection;
 mod forward;
 mod host_keys;
@@ -14,6 +17,7 @@ mod public_address;
 mod refusals;
 mod server;
 mod stream;
+mod waiting;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -35,9 +39,9 @@ pub struct Settings {
     pub connections_per_hub: usize,
     /// How many open forwards (channels) a hub may have at once, over all its connections.
     pub channels_per_hub: usize,
-    /// How many connections may be unauthenticated at once.
+    /// How many connections may be unauthenticated at once; the oldest gives way to a new one.
     pub unauthenticated: usize,
-    /// How many of them from one address.
+    /// How many of them from one address, which behind a load balancer is that of all; the oldest of them gives way.
     pub unauthenticated_per_address: usize,
     /// How many keys a client may try.
     pub authentication_attempts: usize,
@@ -48,7 +52,7 @@ pub struct Settings {
     /// often; one that does not answer three times is gone already.
     #[serde(with = "humantime_serde")]
     pub idle_timeout: Duration,
-    /// How long a server may take to accept a forwarded connection.
+    /// How long a server may take to accept a forwarded connection, with the look-up of its name.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
     /// How long a server may hold up its hub's other users by not reading what it is sent, before that one channel is closed.
@@ -105,5 +109,34 @@ impl Settings {
             Some((key, _)) => Err(format!("{key}: must not be 0s")),
             None => Ok(()),
         }
+    }
+
+    /// What may not be meant so, for a process that may have so many files open.
+    #[must_use]
+    pub fn warning(&self, open_files: u64) -> Option<String> {
+        let needed = [self.channels_per_hub, self.connections_per_hub, self.unauthenticated]
+            .into_iter()
+            .fold(0, |sum, number| number.saturating_add(sum)) as u64;
+        (self.listen.is_some() && needed >= open_files).then(|| {
+            format!(
+                "[ssh] channels_per_hub: with {} a hub can need more file descriptors than Outpost can have, which is {open_files} \
+                 (`ulimit -Hn`, LimitNOFILE of systemd)",
+                self.channels_per_hub
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hub_has_to_fit_below_the_limit_of_open_files() {
+        let settings = Settings { listen: Some(([127, 0, 0, 1], 22).into()), ..Settings::default() };
+        let warning = settings.warning(10_000).unwrap();
+        assert!(warning.contains("channels_per_hub: with 10000 ") && warning.contains("is 10000 ("), "{warning}");
+        assert_eq!(settings.warning(65_536), None);
+        assert_eq!(Settings::default().warning(10), None, "there is no SSH server");
     }
 }

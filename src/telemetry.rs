@@ -12,7 +12,8 @@ use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// `error`, `warn`, `info`, `debug`, `trace`, or directives as of tracing's `EnvFilter` (`info,outpost::hub=debug`).
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives as of tracing's `EnvFilter` (`info,outpost::hub=debug`). The SSH
+    /// library says something only if it is named (`info,russh=debug`).
     pub level: String,
     /// `human` or `json`.
     pub format: Format,
@@ -88,4 +89,30 @@ pub fn init(settings: &Settings) -> Result<Level, String> {
     };
     result.map_err(|error| format!("log: {error}"))?;
     Ok(Level(level))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use tracing::enabled;
+
+    use super::*;
+
+    #[rstest]
+    #[case("info", false)]
+    #[case("trace", false)]
+    #[case("info,outpost::ssh=debug", false)]
+    #[case("info,russh=info", true)]
+    #[case("info,russh::server=debug", true)]
+    fn what_strangers_make_the_ssh_library_say_is_logged_only_if_it_is_wanted(
+        #[case] level: &str,
+        #[case] wanted: bool,
+    ) {
+        let filter = Settings { level: level.to_owned(), ..Settings::default() }.filter().unwrap();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(filter), || {
+            assert_eq!(enabled!(target: "russh::server::encrypted", tracing::Level::INFO), wanted);
+            assert!(!enabled!(target: "russh::client", tracing::Level::ERROR) || wanted);
+            assert!(enabled!(target: "outpost::ssh", tracing::Level::INFO));
+        });
+    }
 }

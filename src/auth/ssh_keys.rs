@@ -1,7 +1,7 @@
 //! SSH public keys to hubs.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use russh::keys::PublicKey;
 use tokio::sync::watch;
@@ -25,25 +25,37 @@ pub struct HubKey {
 #[derive(Debug)]
 pub struct SshKeys {
     known: watch::Sender<Arc<KnownKeys>>,
+    /// Told once, not whenever rows are read.
+    told: Mutex<HashSet<Unusable>>,
+}
+
+/// A row that cannot be used, and why.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct Unusable {
+    hub: String,
+    fingerprint: String,
+    mistake: String,
 }
 
 impl Default for SshKeys {
     fn default() -> Self {
-        Self { known: watch::Sender::new(Arc::default()) }
+        Self { known: watch::Sender::new(Arc::default()), told: Mutex::default() }
     }
 }
 
 impl SshKeys {
     /// Takes over the rows of the database; those who watch are woken if something changed.
     pub fn update(&self, rows: Vec<SshKeyRow>) {
-        let read = |row: SshKeyRow| match AuthorizedKey::parse(&row.line) {
-            Ok(key) => Some((row.fingerprint, Arc::new(HubKey { hub: row.hub.into(), key }))),
-            Err(mistake) => {
-                tracing::error!(hub.name = ?row.hub, key = row.fingerprint, mistake, "an SSH key of a hub cannot be used");
-                None
+        let (mut new, mut unusable) = (KnownKeys::new(), HashSet::new());
+        for SshKeyRow { hub, fingerprint, line, .. } in rows {
+            match AuthorizedKey::parse(&line) {
+                Ok(key) => drop(new.insert(fingerprint, Arc::new(HubKey { hub: hub.into(), key }))),
+                Err(mistake) => drop(unusable.insert(Unusable { hub, fingerprint, mistake })),
             }
-        };
-        let new: KnownKeys = rows.into_iter().filter_map(read).collect();
+        }
+        for Unusable { hub, fingerprint, mistake } in self.untold(unusable) {
+            tracing::error!(hub.name = ?hub, key = fingerprint, mistake, "an SSH key of a hub cannot be used");
+        }
         self.known.send_if_modified(|known| {
             let changed = **known != new;
             if changed {
@@ -51,6 +63,14 @@ impl SshKeys {
             }
             changed
         });
+    }
+
+    /// Those that were not there the last time.
+    fn untold(&self, unusable: HashSet<Unusable>) -> Vec<Unusable> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = unusable.difference(&told).cloned().collect();
+        *told = unusable;
+        new
     }
 
     /// Whose key this is.
@@ -69,5 +89,29 @@ impl SshKeys {
     /// To be woken whenever keys change.
     pub fn subscribe(&self) -> watch::Receiver<Arc<KnownKeys>> {
         self.known.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_cannot_be_used_is_told_once() {
+        let of = |mistakes: &[&str]| {
+            let unusable = |mistake: &&str| Unusable {
+                hub: "hub1".to_owned(),
+                fingerprint: "SHA256:x".to_owned(),
+                mistake: (*mistake).to_owned(),
+            };
+            mistakes.iter().map(unusable).collect::<HashSet<_>>()
+        };
+        let keys = SshKeys::default();
+        assert_eq!(keys.untold(of(&["one"])).len(), 1);
+        assert_eq!(keys.untold(of(&["one"])), []);
+        let two = keys.untold(of(&["one", "two"]));
+        assert_eq!(two.iter().map(|new| new.mistake.as_str()).collect::<Vec<_>>(), ["two"]);
+        assert_eq!(keys.untold(of(&[])), []);
+        assert_eq!(keys.untold(of(&["one"])).len(), 1, "it is back");
     }
 }

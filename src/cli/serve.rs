@@ -12,12 +12,18 @@ use crate::clock::Clock;
 use crate::config::ConfiguredKey;
 use crate::metrics::Metrics;
 use crate::spawner::SpawnerSettings;
+use crate::spawner::process::open_files;
 use crate::store::Ring;
 use crate::{hub as client, telemetry};
 
 pub(super) async fn serve(context: Context) -> Outcome {
     check(&context).await?;
     let level = telemetry::init(&context.config.log)?;
+    // Each connection is an open file, and systems allow few at first, for the sake of other programs.
+    match open_files::raise() {
+        Ok(most) => context.config.ssh.warning(most).into_iter().for_each(|warning| tracing::warn!("{warning}")),
+        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
+    }
     // From now on SIGHUP does not end this process, though it is only heeded when everything is up.
     let _hangup = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
     let app = App::build(Options {
@@ -134,6 +140,7 @@ pub(super) async fn check_config(context: &Context) -> Outcome {
     println!("  probes reach     {}", config.http.admin_listen);
     let mut warnings = config.overrides.warnings();
     warnings.extend(config.flavors.check_files()?);
+    warnings.extend(open_files::most().ok().and_then(|most| config.ssh.warning(most)));
     let now = Clock::System.now();
     let idle = |key: ConfiguredKey| Some(format!("{} is of no use: {}", key.place, key.key.idle(now)?));
     warnings.extend(config.ssh_keys()?.into_iter().filter_map(idle));

@@ -1,18 +1,38 @@
 //! Addresses of machines.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether Outpost never connects to this address, whoever asks: link-local ones (cloud metadata among them), multicast and
-/// unspecified ones.
+/// Where clouds answer machines about themselves, outside of the link-local addresses: Alibaba, Azure, Oracle and (IPv6) AWS.
+const METADATA: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
+/// The network by which translators (NAT64) lead to IPv4 addresses.
+const NAT64: [u16; 6] = [0x64, 0xff9b, 0, 0, 0, 0];
+
+/// Whether Outpost never connects to this address, whoever asks: link-local ones and those of clouds' metadata, multicast, and
+/// those of no machine; nor to an IPv6 address that stands for such an IPv4 address, or for loopback.
 #[must_use]
 pub fn is_forbidden(address: IpAddr) -> bool {
     match address.to_canonical() {
-        IpAddr::V4(v4) => v4.is_link_local() || v4.is_multicast() || v4.is_broadcast() || v4.is_unspecified(),
+        IpAddr::V4(v4) => is_forbidden_v4(v4),
         IpAddr::V6(v6) => {
-            let aws_metadata = v6.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254];
-            v6.is_unicast_link_local() || v6.is_multicast() || v6.is_unspecified() || aws_metadata
+            let forbidden = v6.is_unicast_link_local() || v6.is_multicast() || v6.is_unspecified() || v6 == METADATA_V6;
+            forbidden || embedded(v6).is_some_and(|v4| v4.is_loopback() || is_forbidden_v4(v4))
         }
     }
+}
+
+fn is_forbidden_v4(address: Ipv4Addr) -> bool {
+    let of_no_machine = address.octets()[0] == 0 || address.is_broadcast();
+    of_no_machine || address.is_link_local() || address.is_multicast() || METADATA.contains(&address)
+}
+
+/// The IPv4 address that an IPv6 address stands for, where the system does not take one for the other by itself.
+fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [head @ .., high, low] = address.segments();
+    let compatible = head == [0; 6] && !address.is_loopback();
+    (compatible || head == NAT64).then(|| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
 }
 
 /// Reads `host:port`, with an IPv6 address in brackets.
@@ -21,7 +41,7 @@ pub fn host_and_port(text: &str) -> Option<(&str, u16)> {
     let (host, port) = text.rsplit_once(':')?;
     let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let sound = match inner {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => {
             !host.is_empty() && !host.contains(|c: char| c == ':' || c == '/' || c.is_whitespace() || c.is_control())
         }
@@ -32,7 +52,45 @@ pub fn host_and_port(text: &str) -> Option<(&str, u16)> {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
+
+    #[rstest]
+    #[case("0.0.0.0")]
+    #[case("0.1.2.3")]
+    #[case("100.100.100.200")]
+    #[case("168.63.129.16")]
+    #[case("169.254.169.254")]
+    #[case("192.0.0.192")]
+    #[case("224.0.0.1")]
+    #[case("255.255.255.255")]
+    #[case("::")]
+    #[case("::169.254.169.254")]
+    #[case("::127.0.0.1")]
+    #[case("::ffff:100.100.100.200")]
+    #[case("64:ff9b::169.254.169.254")]
+    #[case("64:ff9b::127.0.0.1")]
+    #[case("fd00:ec2::254")]
+    #[case("fe80::1")]
+    #[case("ff02::1")]
+    fn nobody_is_connected_to(#[case] address: IpAddr) {
+        assert!(is_forbidden(address));
+    }
+
+    #[rstest]
+    #[case("10.0.0.7")]
+    #[case("100.100.100.201")]
+    #[case("127.0.0.1")]
+    #[case("192.0.2.1")]
+    #[case("::1")]
+    #[case("::ffff:10.0.0.7")]
+    #[case("64:ff9b::192.0.2.1")]
+    #[case("2001:db8::1")]
+    #[case("fd00:ec2::1")]
+    fn machines_are_connected_to(#[case] address: IpAddr) {
+        assert!(!is_forbidden(address));
+    }
 
     #[test]
     fn a_host_has_a_port() {

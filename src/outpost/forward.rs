@@ -1,11 +1,12 @@
 //! Forward: which server a hub's SSH client may reach, and where.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
 use super::{Entry, Outpost};
@@ -30,10 +31,37 @@ pub enum Unreachable {
     Unknown,
 }
 
-/// When rows were last looked for because a server was not known.
-#[derive(Debug, Default)]
+/// How many names are looked up at once: each takes one of the threads that all of Outpost shares, for as long as the system
+/// tries.
+const LOOK_UPS: usize = 32;
+
+/// What is looked for because it is not known: rows, and addresses of names.
+#[derive(Debug)]
 pub struct Looks {
+    /// When rows were looked for the last time.
     last: Mutex<Option<Instant>>,
+    names: Arc<Semaphore>,
+}
+
+impl Default for Looks {
+    fn default() -> Self {
+        Self { last: Mutex::default(), names: Arc::new(Semaphore::new(LOOK_UPS)) }
+    }
+}
+
+impl Looks {
+    /// The addresses of `host:port`. Who does not wait any longer leaves a look-up behind, which counts until it ends.
+    async fn resolve(&self, target: Arc<str>) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(address) = target.parse() {
+            return Ok(vec![address]);
+        }
+        let counted = self.names.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let look_up = move || {
+            let _counted = counted;
+            Ok(target.to_socket_addrs()?.collect())
+        };
+        tokio::task::spawn_blocking(look_up).await?
+    }
 }
 
 impl Outpost {
@@ -65,8 +93,7 @@ impl Outpost {
             let here = server.owner == self.instance && spawner.is_some_and(|spawner| !spawner.shared());
             (target.clone(), here)
         };
-        let found = tokio::net::lookup_host(&*target).await.map_err(|_| Unreachable::Unknown)?;
-        choose(found.collect(), here)
+        choose(self.looks.resolve(target).await.map_err(|_| Unreachable::Unknown)?, here)
     }
 
     fn running_at(&self, hub: &str, address: &str) -> Option<Arc<Entry>> {
@@ -144,6 +171,22 @@ mod tests {
     fn some_addresses_are_no_servers(#[case] address: IpAddr) {
         assert_eq!(judge(address, true), Err(Unreachable::Forbidden));
         assert_eq!(judge(address, false), Err(Unreachable::Forbidden));
+    }
+
+    #[tokio::test]
+    async fn few_names_are_looked_up_at_once_and_addresses_need_none() {
+        let looks = Looks::default();
+        let others = looks.names.clone().acquire_many_owned(LOOK_UPS as u32).await.unwrap();
+        let address: SocketAddr = "[2001:db8::1]:80".parse().unwrap();
+        assert_eq!(looks.resolve("[2001:db8::1]:80".into()).await.unwrap(), [address]);
+        let mut waiting = Box::pin(looks.resolve("localhost:80".into()));
+        tokio::select! {
+            biased;
+            found = &mut waiting => panic!("{found:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+        drop(others);
+        assert!(waiting.await.unwrap().iter().all(|found| found.ip().is_loopback() && found.port() == 80));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod environment;
 mod ladder;
 pub mod limits;
 mod log;
+pub mod open_files;
 pub mod options;
 mod plan;
 mod ports;

@@ -22,6 +22,7 @@ use super::limits::Slot;
 use super::refusals::{Reason, Refusal};
 use super::server::Server;
 use super::stream::Stream;
+use super::waiting::Place;
 use crate::auth::HubKey;
 
 /// How long a client may take to close a connection that it was told the end of.
@@ -40,19 +41,14 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Serves a client until it goes or has to go. `waiting` is held until it is authenticated.
-    pub(super) async fn serve<W: Send + 'static>(
-        server: Arc<Server>,
-        socket: TcpStream,
-        client: SocketAddr,
-        waiting: W,
-    ) {
+    /// Serves a client until it goes or has to go. It has its `place` until it is authenticated.
+    pub(super) async fn serve(server: Arc<Server>, socket: TcpStream, client: SocketAddr, place: Place) {
         let connection =
             Arc::new(Self { server, client, ended: CancellationToken::new(), channels: TaskTracker::new() });
         let _ended = connection.ended.clone().drop_guard();
         let cut = CancellationToken::new();
         let _cut = cut.clone().drop_guard();
-        if let Some((session, key)) = connection.log_in(socket, &cut, waiting).await {
+        if let Some((session, key)) = connection.log_in(socket, &cut, place).await {
             tracing::info!(hub.name = ?key.hub, client.address = %client, "an SSH client of a hub has come");
             connection.attend(session, &key, &cut).await;
             tracing::info!(hub.name = ?key.hub, client.address = %client, "an SSH client of a hub has gone");
@@ -63,15 +59,16 @@ impl Connection {
     }
 
     /// Waits until the client has proved to have a hub's key.
-    async fn log_in<W: Send + 'static>(
+    async fn log_in(
         self: &Arc<Self>,
         socket: TcpStream,
         cut: &CancellationToken,
-        waiting: W,
-    ) -> Option<(RunningSession<Client<W>>, Arc<HubKey>)> {
+        place: Place,
+    ) -> Option<(RunningSession<Client>, Arc<HubKey>)> {
         let deadline = Instant::now() + self.server.settings.handshake_timeout;
+        let lost = place.lost.clone();
         let (logged_in, key) = oneshot::channel();
-        let client = Client { connection: self.clone(), waiting: Some((waiting, logged_in)), key: None, slot: None };
+        let client = Client { connection: self.clone(), waiting: Some((place, logged_in)), key: None, slot: None };
         let stream = Stream::new(socket, cut.clone());
         let talk = async {
             let mut session = run_stream(self.server.config(), stream, client).await?;
@@ -86,27 +83,23 @@ impl Connection {
                 // Whoever only looks whether the port is open is no news.
                 Ok(Err(russh::Error::IO(_) | russh::Error::Disconnect)) => {}
                 Ok(Err(error)) => {
-                    tracing::debug!(client.address = %self.client, %error, "no SSH connection");
-                    self.refuse(None, Reason::Protocol, String::new());
+                    tracing::debug!(client.address = %self.client, ?error, "no SSH connection");
+                    self.refuse(None, Reason::Protocol, "");
                 }
-                Err(_) => self.refuse(None, Reason::Handshake, String::new()),
+                Err(_) => self.refuse(None, Reason::Handshake, ""),
             },
+            () = lost.cancelled() => self.refuse(None, Reason::Unauthenticated, ""),
             () = self.server.shutdown.cancelled() => {}
         }
         None
     }
 
     /// Waits until the client goes, or has to go.
-    async fn attend<W: Send + 'static>(
-        &self,
-        mut session: RunningSession<Client<W>>,
-        key: &HubKey,
-        cut: &CancellationToken,
-    ) {
+    async fn attend(&self, mut session: RunningSession<Client>, key: &HubKey, cut: &CancellationToken) {
         let reason = tokio::select! {
             ended = &mut session => {
                 if let Err(error) = ended {
-                    tracing::debug!(client.address = %self.client, %error, "an SSH connection ended");
+                    tracing::debug!(client.address = %self.client, ?error, "an SSH connection ended");
                 }
                 return;
             }
@@ -154,15 +147,14 @@ impl Connection {
     }
 
     /// Notes what was refused.
-    pub(super) fn refuse(&self, hub: Option<&Arc<str>>, reason: Reason, target: String) {
-        let client = self.client.ip().to_canonical();
-        self.server.refusals.note(Refusal { hub: hub.cloned(), reason, target, client });
+    pub(super) fn refuse(&self, hub: Option<&Arc<str>>, reason: Reason, target: &str) {
+        self.server.refusals.note(Refusal::new(hub.cloned(), reason, target, self.client.ip()));
     }
 
     /// Whose key this is, if it may be used now.
     fn judge(&self, key: &PublicKey, algorithm: &Algorithm) -> Option<Arc<HubKey>> {
         let Some(known) = self.server.outpost.ssh_keys.find(key) else {
-            self.refuse(None, Reason::UnknownKey, String::new());
+            self.refuse(None, Reason::UnknownKey, "");
             return None;
         };
         let reason = if !algorithms::may_sign(algorithm) {
@@ -173,29 +165,29 @@ impl Connection {
             return Some(known);
         };
         // Not proved to be the hub yet: a stranger can show its public key.
-        self.refuse(None, reason, String::new());
+        self.refuse(None, reason, "");
         None
     }
 }
 
 /// What the session of a connection calls.
-pub(super) struct Client<W> {
+pub(super) struct Client {
     connection: Arc<Connection>,
     /// Until the client is authenticated: its place among those that are not, and where to say that it is.
-    waiting: Option<(W, oneshot::Sender<Arc<HubKey>>)>,
+    waiting: Option<(Place, oneshot::Sender<Arc<HubKey>>)>,
     key: Option<Arc<HubKey>>,
     slot: Option<Slot<Arc<str>>>,
 }
 
-impl<W> Client<W> {
-    fn refuse(&self, reason: Reason, target: String) -> ChannelOpenFailure {
+impl Client {
+    fn refuse(&self, reason: Reason, target: &str) -> ChannelOpenFailure {
         self.connection.refuse(self.key.as_ref().map(|key| &key.hub), reason, target);
         prohibited(reason)
     }
 }
 
 /// Nothing in here may wait for the session: it is the session that waits for this.
-impl<W: Send + 'static> Handler for Client<W> {
+impl Handler for Client {
     type Error = russh::Error;
 
     async fn auth_publickey_offered(&mut self, _: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
@@ -209,7 +201,7 @@ impl<W: Send + 'static> Handler for Client<W> {
         // Not later: a client that was let in reports success, and goes to the background.
         self.slot = self.connection.server.take_connection(&key.hub);
         if self.slot.is_none() {
-            self.refuse(Reason::Connections, String::new());
+            self.refuse(Reason::Connections, "");
             return Ok(Auth::reject());
         }
         Ok(Auth::Accept)
@@ -242,7 +234,7 @@ impl<W: Send + 'static> Handler for Client<W> {
             let forward = Forward { connection, key, host: host.to_owned(), port, slot };
             self.connection.channels.spawn(forward.run(channel, reply));
         } else {
-            self.refuse(Reason::Channels, format!("{host}:{port}"));
+            self.refuse(Reason::Channels, &format!("{host}:{port}"));
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
         }
         Ok(())
@@ -254,7 +246,7 @@ impl<W: Send + 'static> Handler for Client<W> {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
-        reply.reject(self.refuse(Reason::Session, String::new())).await;
+        reply.reject(self.refuse(Reason::Session, "")).await;
         Ok(())
     }
 
@@ -266,7 +258,7 @@ impl<W: Send + 'static> Handler for Client<W> {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
-        reply.reject(self.refuse(Reason::X11, String::new())).await;
+        reply.reject(self.refuse(Reason::X11, "")).await;
         Ok(())
     }
 
@@ -280,7 +272,7 @@ impl<W: Send + 'static> Handler for Client<W> {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
-        reply.reject(self.refuse(Reason::RemoteForward, format!("{host}:{port}"))).await;
+        reply.reject(self.refuse(Reason::RemoteForward, &format!("{host}:{port}"))).await;
         Ok(())
     }
 
@@ -291,17 +283,17 @@ impl<W: Send + 'static> Handler for Client<W> {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
-        reply.reject(self.refuse(Reason::UnixSocket, path.to_owned())).await;
+        reply.reject(self.refuse(Reason::UnixSocket, path)).await;
         Ok(())
     }
 
     async fn tcpip_forward(&mut self, address: &str, port: &mut u32, _: &mut Session) -> Result<bool, Self::Error> {
-        self.refuse(Reason::RemoteForward, format!("{address}:{port}"));
+        self.refuse(Reason::RemoteForward, &format!("{address}:{port}"));
         Ok(false)
     }
 
     async fn streamlocal_forward(&mut self, path: &str, _: &mut Session) -> Result<bool, Self::Error> {
-        self.refuse(Reason::RemoteForward, path.to_owned());
+        self.refuse(Reason::RemoteForward, path);
         Ok(false)
     }
 }

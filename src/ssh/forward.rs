@@ -4,7 +4,6 @@
 //! not take it ([`Backlog`]).
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +16,11 @@ use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWri
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::backlog::{Backlog, Stalled};
+use super::connect::connect;
 use super::connection::Connection;
 use super::limits::Slot;
 use super::refusals::Reason;
@@ -70,24 +70,19 @@ impl Forward {
     }
 
     async fn open(&self, channel: Channel<Msg>, reply: ChannelOpenHandle) {
-        let (entry, addresses) = match self.destination().await {
-            Ok(destination) => destination,
+        let entry = match self.server().await {
+            Ok(entry) => entry,
+            Err(failure) => return reply.reject(failure).await,
+        };
+        let reached = tokio::select! {
+            () = left(&entry) => Err(ChannelOpenFailure::ConnectFailed),
+            reached = self.reach(&entry) => reached,
+        };
+        let socket = match reached {
+            Ok(socket) => socket,
             Err(failure) => return reply.reject(failure).await,
         };
         let target = format!("{}:{}", self.host, self.port);
-        let patience = self.connection.server.settings.connect_timeout;
-        let connected = tokio::select! {
-            () = left(&entry) => return reply.reject(ChannelOpenFailure::ConnectFailed).await,
-            connected = timeout(patience, TcpStream::connect(&*addresses)) => connected,
-        };
-        let socket = match connected {
-            Ok(Ok(socket)) => socket,
-            failed => {
-                let error = failed.map_or_else(|_| format!("nothing in {patience:?}"), |error| format!("{error:?}"));
-                tracing::info!(hub.name = ?self.key.hub, target, error, "a server does not accept a forwarded connection");
-                return reply.reject(ChannelOpenFailure::ConnectFailed).await;
-            }
-        };
         // Whoever uses a notebook waits for single bytes.
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(target, %error, "TCP_NODELAY cannot be set");
@@ -142,13 +137,31 @@ impl Forward {
         }
     }
 
-    /// The server that is asked for, if it may be had, and where it listens.
-    async fn destination(&self) -> Result<(Arc<Entry>, Vec<SocketAddr>), ChannelOpenFailure> {
+    /// The server that is asked for, if it may be had.
+    async fn server(&self) -> Result<Arc<Entry>, ChannelOpenFailure> {
         let Ok(port) = u16::try_from(self.port) else { return Err(self.refuse(Reason::NoServer)) };
         if !self.key.key.permits_open(&self.host, port) {
             return Err(self.refuse(Reason::KeyOptions));
         }
-        let failure = |why| match why {
+        let outpost = &self.connection.server.outpost;
+        outpost.forward_target(&self.key.hub, &self.host, port).await.map_err(|why| self.unreachable(why))
+    }
+
+    /// Connects to where a server listens. There is one time for it, with the look-up of a name.
+    async fn reach(&self, entry: &Entry) -> Result<TcpStream, ChannelOpenFailure> {
+        let Server { outpost, settings, .. } = &*self.connection.server;
+        let deadline = Instant::now() + settings.connect_timeout;
+        let found = timeout_at(deadline, outpost.addresses_of(entry)).await.unwrap_or(Err(Unreachable::Unknown));
+        let addresses = found.map_err(|why| self.unreachable(why))?;
+        connect(&addresses, deadline).await.map_err(|error| {
+            let target = format!("{}:{}", self.host, self.port);
+            tracing::info!(hub.name = ?self.key.hub, target, %error, "a server does not accept a forwarded connection");
+            ChannelOpenFailure::ConnectFailed
+        })
+    }
+
+    fn unreachable(&self, why: Unreachable) -> ChannelOpenFailure {
+        match why {
             Unreachable::NoServer => self.refuse(Reason::NoServer),
             Unreachable::Elsewhere => self.refuse(Reason::Elsewhere),
             Unreachable::Forbidden => self.refuse(Reason::Address),
@@ -156,15 +169,11 @@ impl Forward {
                 tracing::info!(hub.name = ?self.key.hub, host = self.host, "the name of a server leads nowhere");
                 ChannelOpenFailure::ConnectFailed
             }
-        };
-        let Server { outpost, settings, .. } = &*self.connection.server;
-        let entry = outpost.forward_target(&self.key.hub, &self.host, port).await.map_err(failure)?;
-        let addresses = timeout(settings.connect_timeout, outpost.addresses_of(&entry)).await;
-        Ok((entry, addresses.unwrap_or(Err(Unreachable::Unknown)).map_err(failure)?))
+        }
     }
 
     fn refuse(&self, reason: Reason) -> ChannelOpenFailure {
-        self.connection.refuse(Some(&self.key.hub), reason, format!("{}:{}", self.host, self.port));
+        self.connection.refuse(Some(&self.key.hub), reason, &format!("{}:{}", self.host, self.port));
         prohibited(reason)
     }
 

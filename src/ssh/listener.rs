@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::HostKeys;
 use super::connection::Connection;
-use super::refusals::{PERIOD, Reason, Refusal};
+use super::refusals::PERIOD;
 use super::server::Server;
 use crate::outpost::Outpost;
 
@@ -108,14 +108,10 @@ async fn accept_all(mut listener: Listener, server: &Arc<Server>, connections: &
     server.outpost.tunnels.due();
     loop {
         let (socket, client) = listener.next(|| server.outpost.tunnels.due()).await;
-        if let Some(waiting) = server.take_unauthenticated(client.ip()) {
-            // A failure shows at the first read.
-            let _ = socket.set_nodelay(true);
-            connections.spawn(Connection::serve(server.clone(), socket, client, waiting));
-        } else {
-            let (reason, client) = (Reason::Unauthenticated, client.ip().to_canonical());
-            server.refusals.note(Refusal { hub: None, reason, target: String::new(), client });
-        }
+        // A failure shows at the first read.
+        let _ = socket.set_nodelay(true);
+        let place = server.waiting.take(client.ip());
+        connections.spawn(Connection::serve(server.clone(), socket, client, place));
     }
 }
 

@@ -1,13 +1,16 @@
 //! What clients were refused: told to the log, the metrics and, for those that are known, the audit table. One that asks
 //! again and again is one line and one row a minute, and however many different things it asks for, memory stays bounded.
+//! Each hub has a bound of its own, and strangers have one together, so that nobody's noise hides what another was refused.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
 
+use super::limits::neighbourhood;
 use crate::metrics::SshRefusalLabels;
 use crate::model::Actor;
 use crate::outpost::Outpost;
@@ -15,8 +18,14 @@ use crate::outpost::Outpost;
 /// How often repeated refusals are told.
 pub(super) const PERIOD: Duration = Duration::from_secs(60);
 
-/// How many different refusals are told apart in that time.
-const DISTINCT: usize = 100;
+/// How many different refusals of a hub, or of all strangers, are told apart in that time.
+const DISTINCT: usize = 50;
+
+/// How many characters of a target are told.
+const TARGET: usize = 255;
+
+/// The target of those that are not told apart.
+const REST: &str = "…";
 
 /// Why something is refused.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -47,7 +56,7 @@ pub enum Reason {
     KeyNotValid,
     /// A signature by an algorithm that is not accepted.
     Algorithm,
-    /// Too many clients that are not authenticated yet.
+    /// The oldest of too many clients that are not authenticated yet.
     Unauthenticated,
     /// Not authenticated in time.
     Handshake,
@@ -96,7 +105,9 @@ impl Reason {
             Self::UnknownKey => "no hub has this key",
             Self::KeyNotValid => "the hub's key has expired or may not be used from this address",
             Self::Algorithm => "the signature's algorithm is not accepted",
-            Self::Unauthenticated => "as many clients as allowed are not authenticated yet",
+            Self::Unauthenticated => {
+                "it gave way to a newer client, since as many as allowed were not authenticated yet"
+            }
             Self::Handshake => "the client did not authenticate in time",
             Self::Protocol => "the client does not speak SSH as it is spoken here",
         }
@@ -107,38 +118,55 @@ impl Reason {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Refusal {
     /// The hub; `None`: a stranger.
-    pub(super) hub: Option<Arc<str>>,
-    pub(super) reason: Reason,
+    hub: Option<Arc<str>>,
+    reason: Reason,
     /// What was asked for: `host:port`, or nothing.
-    pub(super) target: String,
-    /// The client's address.
-    pub(super) client: IpAddr,
+    target: String,
+    /// The client's address, of a stranger its neighbourhood; `None`: many strangers.
+    client: Option<IpAddr>,
 }
 
-/// Refusals of the last minute, with how often they came again since they were told.
+impl Refusal {
+    /// A refusal. Of the target, which clients choose, only the beginning is kept.
+    pub(super) fn new(hub: Option<Arc<str>>, reason: Reason, target: &str, client: IpAddr) -> Self {
+        let target = match target.char_indices().nth(TARGET) {
+            Some((end, _)) => format!("{}{REST}", &target[..end]),
+            None => target.to_owned(),
+        };
+        let client = if hub.is_some() { client.to_canonical() } else { neighbourhood(client) };
+        Self { hub, reason, target, client: Some(client) }
+    }
+}
+
+/// Refusals of the last minute by hub, with how often they came again since they were told.
 #[derive(Debug, Default)]
 struct Recent {
-    again: HashMap<Refusal, u64>,
+    again: HashMap<Option<Arc<str>>, HashMap<Refusal, u64>>,
 }
 
 impl Recent {
     /// What is to be told at once: a refusal that is new.
-    fn note(&mut self, refusal: Refusal) -> Option<Refusal> {
-        if let Some(again) = self.again.get_mut(&refusal) {
-            *again += 1;
-            return None;
-        }
-        // Too many: what they wanted is not told apart any more, nor who they were.
-        let told_apart = self.again.len() < DISTINCT;
-        let refusal =
-            if told_apart { refusal } else { Refusal { target: "…".to_owned(), client: NOBODY, ..refusal } };
-        match self.again.get_mut(&refusal) {
-            Some(again) => {
+    fn note(&mut self, mut refusal: Refusal) -> Option<Refusal> {
+        let of_hub = self.again.entry(refusal.hub.clone()).or_default();
+        if of_hub.len() >= DISTINCT && !of_hub.contains_key(&refusal) {
+            // Too many: what they wanted is not told apart any more. Of a hub's clients the first stands for all.
+            let mut rest =
+                of_hub.iter_mut().filter(|(known, _)| known.reason == refusal.reason && known.target == REST);
+            if let Some((_, again)) = rest.next() {
                 *again += 1;
+                return None;
+            }
+            refusal.target = REST.to_owned();
+            refusal.client = refusal.client.filter(|_| refusal.hub.is_some());
+        }
+        match of_hub.entry(refusal) {
+            Entry::Occupied(mut known) => {
+                *known.get_mut() += 1;
                 None
             }
-            None => {
-                self.again.insert(refusal.clone(), 0);
+            Entry::Vacant(new) => {
+                let refusal = new.key().clone();
+                new.insert(0);
                 Some(refusal)
             }
         }
@@ -146,12 +174,14 @@ impl Recent {
 
     /// What came again since it was told. What did not is forgotten.
     fn take(&mut self) -> Vec<(Refusal, u64)> {
-        self.again.retain(|_, again| *again > 0);
-        self.again.iter_mut().map(|(refusal, again)| (refusal.clone(), std::mem::take(again))).collect()
+        self.again.retain(|_, of_hub| {
+            of_hub.retain(|_, again| *again > 0);
+            !of_hub.is_empty()
+        });
+        let all = self.again.values_mut().flatten();
+        all.map(|(refusal, again)| (refusal.clone(), std::mem::take(again))).collect()
     }
 }
-
-const NOBODY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 
 /// Tells what was refused.
 #[derive(Debug)]
@@ -187,13 +217,20 @@ impl Refusals {
 
 async fn tell(outpost: &Outpost, refusal: &Refusal, times: u64) {
     let Refusal { hub, reason, target, client } = refusal;
+    let client = client.map(|client| client.to_string());
     let Some(hub) = hub else {
-        tracing::info!(client.address = %client, reason = reason.as_str(), times, "an SSH client was refused: {}", reason.sentence());
+        tracing::info!(
+            client.address = client,
+            reason = reason.as_str(),
+            times,
+            "an SSH client was refused: {}",
+            reason.sentence()
+        );
         return;
     };
-    tracing::warn!(hub.name = ?hub, client.address = %client, target = ?target, reason = reason.as_str(), times, "an SSH client of a hub was refused: {}", reason.sentence());
+    tracing::warn!(hub.name = ?hub, client.address = client, target = ?target, reason = reason.as_str(), times, "an SSH client of a hub was refused: {}", reason.sentence());
     let detail = json!({
-        "reason": reason.as_str(), "target": target, "client": client.to_string(), "times": times,
+        "reason": reason.as_str(), "target": target, "client": client, "times": times,
     });
     if let Err(error) = outpost.store.record(&Actor::Hub(hub.clone()), "ssh.refused", hub, &detail).await {
         tracing::warn!(hub.name = ?hub, cause = error.cause(), "the audit table does not know of a refusal");
@@ -202,10 +239,18 @@ async fn tell(outpost: &Outpost, refusal: &Refusal, times: u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
+    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+    fn refusal_of(hub: &str, target: usize) -> Refusal {
+        Refusal::new(Some(hub.into()), Reason::NoServer, &target.to_string(), CLIENT)
+    }
+
     fn refusal(target: usize) -> Refusal {
-        Refusal { hub: Some("hub1".into()), reason: Reason::NoServer, target: target.to_string(), client: NOBODY }
+        refusal_of("hub1", target)
     }
 
     #[test]
@@ -229,7 +274,44 @@ mod tests {
         assert_eq!(told, DISTINCT + 1);
         let again = recent.take();
         assert_eq!(again.len(), 1);
-        assert_eq!(again[0].0.target, "…");
+        assert_eq!((again[0].0.target.as_str(), again[0].0.client), (REST, Some(CLIENT)));
         assert_eq!(again[0].1, 100_000 - told as u64);
+    }
+
+    #[test]
+    fn nobody_hides_what_another_was_refused() {
+        let mut recent = Recent::default();
+        let stranger = |number: u32| Refusal::new(None, Reason::UnknownKey, "", Ipv4Addr::from_bits(number).into());
+        let told: Vec<_> = (0..1000).filter_map(|number| recent.note(stranger(number))).collect();
+        assert_eq!(told.len(), DISTINCT + 1);
+        assert_eq!(told[DISTINCT].client, None, "they are many");
+        for target in 0..1000 {
+            recent.note(refusal(target));
+        }
+        assert_eq!(recent.note(refusal_of("hub2", 1)), Some(refusal_of("hub2", 1)));
+    }
+
+    #[test]
+    fn a_hub_that_changes_its_address_is_bounded_as_well() {
+        let mut recent = Recent::default();
+        let from =
+            |number: u32| Refusal::new(Some("hub1".into()), Reason::Session, "", Ipv4Addr::from_bits(number).into());
+        let told: Vec<_> = (1..1000).filter_map(|number| recent.note(from(number))).collect();
+        assert_eq!(told.len(), DISTINCT + 1);
+        assert!(told.iter().all(|refusal| refusal.client.is_some()));
+    }
+
+    #[test]
+    fn of_a_target_the_beginning_is_kept() {
+        let long = Refusal::new(None, Reason::UnixSocket, &"ü".repeat(100_000), CLIENT);
+        assert_eq!(long.target, format!("{}…", "ü".repeat(TARGET)));
+        assert_eq!(refusal(7).target, "7");
+    }
+
+    #[test]
+    fn strangers_are_told_together_with_their_neighbours() {
+        let from = |address: &str| Refusal::new(None, Reason::UnknownKey, "", address.parse().unwrap());
+        assert_eq!(from("2001:db8::1"), from("2001:db8::2"));
+        assert_eq!(from("::ffff:192.0.2.1").client, Some(CLIENT));
     }
 }

@@ -1,7 +1,6 @@
 //! What all connections share.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +9,9 @@ use russh::{Limits, MethodKind, MethodSet, SshId};
 use tokio_util::sync::CancellationToken;
 
 use super::backlog::Kept;
-use super::limits::{Slot, Slots, neighbourhood};
+use super::limits::{Slot, Slots};
 use super::refusals::Refusals;
+use super::waiting::Waiting;
 use super::{HostKeys, Settings, algorithms};
 use crate::metrics::SshLabels;
 use crate::outpost::Outpost;
@@ -43,8 +43,7 @@ pub(super) struct Server {
     pub(super) refusals: Refusals,
     /// Cancelled when no new connections and channels are wanted.
     pub(super) shutdown: CancellationToken,
-    unauthenticated: Arc<Slots<()>>,
-    unauthenticated_per_address: Arc<Slots<IpAddr>>,
+    pub(super) waiting: Arc<Waiting>,
     connections: Arc<Slots<Arc<str>>>,
     channels: Arc<Slots<Arc<str>>>,
     pub(super) kept: Kept,
@@ -55,8 +54,11 @@ impl Server {
         let settings = outpost.config.load().ssh.clone();
         Self {
             refusals: Refusals::new(outpost.clone()),
-            unauthenticated: Slots::new(settings.unauthenticated),
-            unauthenticated_per_address: Slots::new(settings.unauthenticated_per_address),
+            waiting: Waiting::new(
+                settings.unauthenticated,
+                settings.unauthenticated_per_address,
+                outpost.metrics.ssh_unauthenticated.clone(),
+            ),
             connections: Slots::new(settings.connections_per_hub),
             channels: Slots::new(settings.channels_per_hub),
             kept: Kept::default(),
@@ -90,13 +92,6 @@ impl Server {
             keepalive_max: UNANSWERED,
             nodelay: true,
         })
-    }
-
-    /// A place for a client that is not authenticated yet; `None`: there are too many, or too many from there.
-    pub(super) fn take_unauthenticated(&self, address: IpAddr) -> Option<(Slot<IpAddr>, Slot<()>)> {
-        let from_there = self.unauthenticated_per_address.take(neighbourhood(address), Default::default())?;
-        let of_all = self.unauthenticated.take((), self.outpost.metrics.ssh_unauthenticated.clone())?;
-        Some((from_there, of_all))
     }
 
     pub(super) fn take_connection(&self, hub: &Arc<str>) -> Option<Slot<Arc<str>>> {

@@ -11,11 +11,11 @@ use super::environment::{self, Surroundings};
 use super::ladder::Patience;
 use super::limits::Limits;
 use super::options::Options;
-use super::ports;
 use super::settings::Settings;
 use super::spec::{Files, Spec};
 use super::state::Dir;
 use super::values::{Bytes, Text};
+use super::{open_files, ports};
 use crate::error::Result;
 use crate::model::{Launch, TemplateContext, Uid, path_segment};
 use crate::spawner::singleuser;
@@ -155,6 +155,7 @@ pub fn plan(site: &Site<'_>, launch: &Launch, options: &Options) -> Result<Spec>
         working_dir: settings.working_dir.0.render(&path_words)?.into(),
         switch: account.switch.clone(),
         limits,
+        open_files: open_files::of_servers(),
         address,
         host: host(settings),
         pre_start: render(&settings.pre_start)?,

@@ -35,6 +35,8 @@ pub struct Spec {
     pub switch: Option<Switch>,
     /// What it can have.
     pub limits: Limits,
+    /// How many files it can have open at first, where that is not what the supervisor starts with.
+    pub open_files: Option<u64>,
     /// Where it will listen.
     pub address: SocketAddr,
     /// The host that hubs are told.

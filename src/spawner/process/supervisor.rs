@@ -28,6 +28,7 @@ use self::reactor::{Outlet, Reactor, Sink};
 use super::cgroup::Cgroup;
 use super::ladder::Ladder;
 use super::log::Log;
+use super::open_files;
 use super::proc::{self, ProcessId, boot_id};
 use super::sentences;
 use super::spec::{Files, Report, Spec};
@@ -57,6 +58,7 @@ pub fn main() -> ExitCode {
 fn run(mut spec: Spec) -> io::Result<()> {
     let outpost = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     settle(&outpost)?;
+    spec.open_files.map_or(Ok(()), open_files::limit)?;
     // An Outpost that does not listen must not hold anything up.
     fcntl(&outpost, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     let log = Log::new(spec.dir.file("log"), spec.log_size);

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use outpost::model::Certificates;
+use outpost::spawner::process::open_files;
 use secrecy::SecretString;
 use serde_json::json;
 
@@ -148,4 +150,20 @@ async fn a_server_can_run_as_its_unix_user() {
 fn a_user_switch_can_be_required() {
     let settings: Settings = toml::from_str("require_user_switch = true").unwrap();
     assert!(settings.check().unwrap_err().starts_with("`require_user_switch`"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_has_the_limit_of_open_files_that_outpost_was_started_with() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let soft = hard.min(4000);
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+    assert_eq!(open_files::raise().unwrap(), hard);
+    assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (hard, hard));
+    let site = Site::new(SLEEPER);
+    let launch = launch();
+    site.start(&launch).await.unwrap();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", site.server_pid(&launch.uid))).unwrap();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().collect::<Vec<_>>()[..2], [soft.to_string(), hard.to_string()]);
+    site.stop(&launch.uid).await;
 }

@@ -62,6 +62,7 @@ async fn a_hub_has_so_many_connections_and_channels() {
     others[0].connect().await;
     let third = others[1].run(&[]).await;
     assert_eq!(third.code, Some(255), "{third:?}");
+    until_metric(&outpost.outpost, "outpost_ssh_unauthenticated", 0).await;
     let other_hub = SshClient::new(outpost.ssh.unwrap());
     admit(&outpost.outpost, "hub2", &other_hub).await;
     other_hub.connect().await;
