@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use serde::Deserialize;
 
 pub use self::environment::{Credential, Environment};
 pub use self::ssh_keys::ConfiguredKey;
+use crate::model::overlap;
 use crate::spawner::SpawnerSettings;
 use crate::{admission, forward_agent, http, hub, ssh, store, tasks, telemetry};
 
@@ -170,7 +172,42 @@ impl Config {
             note(format!("forward_agents.{name:?}"), agent.check());
         }
         mistakes.extend(self.ssh_keys().err());
+        mistakes.extend(self.shared_listeners());
         if mistakes.is_empty() { Ok(()) } else { Err(mistakes.join("\n")) }
+    }
+
+    /// The listeners of one program that would get the same connections.
+    fn shared_listeners(&self) -> Vec<String> {
+        let mut mistakes = Vec::new();
+        for (key, address) in [("listen", self.http.listen), ("admin_listen", self.http.admin_listen)] {
+            if self.ssh.listen.is_some_and(|listen| overlap(listen, address)) {
+                mistakes.push(format!("ssh.listen: has to have another port than http.{key}, which is {address}"));
+            }
+        }
+        let agents: Vec<_> =
+            self.forward_agents.iter().filter_map(|(name, agent)| Some((name, agent.listen?))).collect();
+        for (at, (name, listen)) in agents.iter().enumerate() {
+            if let Some((first, _)) = agents[..at].iter().find(|(_, other)| overlap(*other, *listen)) {
+                mistakes.push(format!(
+                    "forward_agents.{name:?}.listen: has to have another port than forward_agents.{first:?}.listen"
+                ));
+            }
+        }
+        mistakes
+    }
+
+    /// What of the hubs' SSH keys is hardly meant so.
+    ///
+    /// # Errors
+    /// As [`ssh_keys`](Self::ssh_keys).
+    pub fn ssh_key_warnings(&self, now: DateTime<Utc>) -> Result<Vec<String>, String> {
+        let keys = self.ssh_keys()?;
+        let idle = |key: &ConfiguredKey| Some(format!("{} is of no use: {}", key.place, key.key.idle(now)?));
+        let mut warnings: Vec<_> = keys.iter().filter_map(idle).collect();
+        if !keys.is_empty() && self.ssh.listen.is_none() {
+            warnings.push("hubs have ssh_keys, but there is no SSH server without [ssh] listen".to_owned());
+        }
+        Ok(warnings)
     }
 
     fn known_spawner(&self, name: &str) -> Result<(), String> {
@@ -244,6 +281,10 @@ mod tests {
             ("[hubs.a]\npasswords = [{file='a'}, {file='b'}, {file='c'}]\n", "at most two"),
             ("[hubs.a]\nssh_recreate_at_start = 'server.usr ='\n", "hubs.\"a\".ssh_recreate_at_start: `server.usr =`"),
             ("[hubs.a]\nssh_recreate = 'hub'\n", "hubs.\"a\": ssh_recreate_system: is needed"),
+            ("[hubs.a]\nssh_recreate_at_start = 1\n", "has to be true, false or a text with a CEL expression"),
+            ("[ssh]\nlisten = '0.0.0.0'\n", "has to be an IP address with a port, for example \"0.0.0.0:2222\""),
+            ("[ssh]\nlisten = '0.0.0.0:8080'\n", "ssh.listen: has to have another port than http.listen"),
+            ("[ssh]\nlisten = '127.0.0.1:8081'\n", "ssh.listen: has to have another port than http.admin_listen"),
             ("[tasks]\nconcurrent_tunnels = 0\n", "tasks: concurrent_tunnels: has to be at least 1"),
             ("[store]\nurl = 'postgresql://u:secret@h/d'\n", "store.password"),
         ];
@@ -252,6 +293,20 @@ mod tests {
             assert!(error.contains(expected), "{text}\n-> {error}");
             assert!(!error.contains("u:secret"), "{error}");
         }
+    }
+
+    #[test]
+    fn forward_agents_listen_side_by_side() {
+        let agent = |name: &str, listen: &str| {
+            format!(
+                "[forward_agents.{name}]\nto = 'ssh.example.org:22'\nuser = 'u'\nkey = {{ file = 'k' }}\n\
+                 known_hosts = 'h'\nlisten = '{listen}'\nforward_to = 'hub:8081'\n"
+            )
+        };
+        load(&[agent("a", "10.0.0.1:8081"), agent("b", "10.0.0.1:8082")].concat()).unwrap();
+        let mistake = load(&[agent("a", "10.0.0.1:8081"), agent("b", "0.0.0.0:8081")].concat()).unwrap_err();
+        let expected = "forward_agents.\"b\".listen: has to have another port than forward_agents.\"a\".listen";
+        assert_eq!(mistake, expected);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod ports;
 mod pump;
 mod session;
 
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -101,6 +102,11 @@ impl Settings {
         self.login().check()?;
         if self.listen.is_empty() || self.listen.contains(|c: char| c.is_whitespace() || c == '/') {
             return Err("listen: has to be an address, for example 127.0.0.1".to_owned());
+        }
+        if self.listen.contains(':') && self.listen.parse::<Ipv6Addr>().is_err() {
+            return Err("listen: has to be an address without a port, which is one of `ports`; for example 127.0.0.1 \
+                        or ::1"
+                .to_owned());
         }
         let (first, last) = self.ports;
         if first == 0 || first > last {
@@ -192,12 +198,15 @@ mod tests {
     #[test]
     fn mistakes_name_the_key() {
         assert_eq!(settings("").check(), Ok(()));
+        assert_eq!(settings("listen = '::1'").check(), Ok(()));
         assert_eq!(
             settings("socket = '/run/{uid}.sock'\nanswer = '{uid}.outpost:80'\napi = '/run/api.sock'").check(),
             Ok(())
         );
         for (more, key) in [
             ("listen = ''", "listen"),
+            ("listen = '127.0.0.1:42000'", "listen"),
+            ("listen = '[::1]:42000'", "listen"),
             ("ports = [0, 5]", "ports"),
             ("ports = [5, 4]", "ports"),
             ("api = '127.0.0.1:42000'", "api"),

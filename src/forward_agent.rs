@@ -19,7 +19,7 @@ use serde::Deserialize;
 use self::files::Files;
 use crate::config::Secret;
 use crate::dial::{Backoff, Login, Place};
-use crate::model::host_and_port;
+use crate::model::{host_and_port, listen};
 
 /// How long `start` waits for the tunnel, and `stop` for its end: hubs give up after 3 s.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -43,6 +43,7 @@ pub struct Settings {
     /// Or a `known_hosts` file that has it.
     pub known_hosts: Option<PathBuf>,
     /// Where servers of this site connect to reach the hub.
+    #[serde(default, deserialize_with = "listen")]
     pub listen: Option<SocketAddr>,
     /// What of the hub's network they reach there, as `host:port`.
     pub forward_to: Option<String>,

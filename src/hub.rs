@@ -76,7 +76,10 @@ pub struct Settings {
 
 /// Whether tunnels are recreated.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "has to be true, false or a text with a CEL expression, without quotes in the first two cases"
+)]
 pub enum Recreate {
     /// All or none.
     Always(bool),

@@ -18,7 +18,7 @@ mod tunnel;
 mod usage;
 
 pub use actor::Actor;
-pub use address::{host_and_port, is_forbidden};
+pub use address::{host_and_port, is_forbidden, listen, overlap, with_port};
 pub use authorized_key::{AuthorizedKey, fingerprint};
 pub use credentials::has_login;
 pub use host_key::{HostKey, HostKeyState};

@@ -26,14 +26,16 @@ use serde::Deserialize;
 
 pub use self::host_keys::HostKeys;
 pub use self::listener::Listener;
+use crate::model::listen;
 
 /// `[ssh]`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Where hubs' SSH clients connect. Default: there is no SSH server.
+    #[serde(deserialize_with = "listen")]
     pub listen: Option<SocketAddr>,
-    /// Name or address and port that hubs reach it by, for `outpost ssh fingerprint`. Default: `listen`; without a port: 22.
+    /// Name or address and port that hubs reach it by, for `outpost ssh fingerprint`. Default: `listen`; without a port: its port.
     pub public_address: Option<String>,
     /// How many connections a hub may have at once.
     pub connections_per_hub: usize,

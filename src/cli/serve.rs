@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 use super::{BAD_CONFIGURATION, Context, FAILED, Failure, Outcome, hub};
 use crate::app::{App, FIRST_LOOK, Generated, Options};
 use crate::clock::Clock;
-use crate::config::ConfiguredKey;
 use crate::metrics::Metrics;
 use crate::spawner::SpawnerSettings;
 use crate::spawner::process::open_files;
@@ -144,12 +143,18 @@ pub(super) async fn check_config(context: &Context) -> Outcome {
     println!("  backends         {}", list(config.spawners.keys()));
     println!("  hubs reach       {}{}", config.http.listen, config.http.base_path);
     println!("  probes reach     {}", config.http.admin_listen);
+    let ssh = config.ssh.listen.map_or_else(|| "no SSH server".to_owned(), |listen| listen.to_string());
+    println!("  hubs' ssh        {ssh}");
+    for (hub, dial) in config.dials() {
+        println!("  dials            {}@{} for hub {hub}", dial.user, dial.to);
+    }
+    for (hub, agent) in &config.forward_agents {
+        println!("  forward agent    {}@{} for hub {hub}", agent.user, agent.to);
+    }
     let mut warnings = config.overrides.warnings();
     warnings.extend(config.flavors.check_files()?);
     warnings.extend(open_files::most().ok().and_then(|most| config.ssh.warning(most)));
-    let now = Clock::System.now();
-    let idle = |key: ConfiguredKey| Some(format!("{} is of no use: {}", key.place, key.key.idle(now)?));
-    warnings.extend(config.ssh_keys()?.into_iter().filter_map(idle));
+    warnings.extend(config.ssh_key_warnings(Clock::System.now())?);
     if config.hubs.len() != 1 {
         let of = |(name, settings): (&String, &SpawnerSettings)| {
             settings.warnings().into_iter().map(|warning| format!("[spawners.{name}] {warning}")).collect::<Vec<_>>()

@@ -1,6 +1,8 @@
 //! Addresses of machines.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use serde::{Deserialize, Deserializer, de};
 
 /// Where clouds answer machines about themselves, outside of the link-local addresses: Alibaba, Azure, Oracle and (IPv6) AWS.
 const METADATA: [Ipv4Addr; 3] =
@@ -48,6 +50,30 @@ pub fn host_and_port(text: &str) -> Option<(&str, u16)> {
     };
     let port = port.parse().ok().filter(|port| *port > 0)?;
     sound.then_some((inner.unwrap_or(host), port))
+}
+
+/// `host:port`, with an IPv6 address in brackets.
+#[must_use]
+pub fn with_port(host: &str, port: u32) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// Whether two sockets cannot listen side by side, since both would get the same connections. Port 0 is any that is free.
+#[must_use]
+pub fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let same = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && one.port() != 0 && same
+}
+
+/// Reads a setting that is where to listen, optional or not.
+///
+/// # Errors
+/// A sentence without its subject.
+pub fn listen<'de, D: Deserializer<'de>, T: From<SocketAddr>>(deserializer: D) -> Result<T, D::Error> {
+    let address = String::deserialize(deserializer)?.parse::<SocketAddr>();
+    address.map(T::from).map_err(|_| {
+        de::Error::custom("has to be an IP address with a port, for example \"0.0.0.0:2222\" or \"[::1]:2222\"")
+    })
 }
 
 #[cfg(test)]
@@ -99,5 +125,20 @@ mod tests {
         for bad in ["", "host", "host:", ":22", "host:0", "host:99999", "::1:22", "[::1]", "[x]:1", "a b:1", "/x:1"] {
             assert_eq!(host_and_port(bad), None, "{bad}");
         }
+        for good in ["ssh.example.org:22", "192.0.2.1:22", "[2001:db8::1]:22"] {
+            let (host, port) = host_and_port(good).unwrap();
+            assert_eq!(with_port(host, port.into()), good);
+        }
+    }
+
+    #[rstest]
+    #[case("127.0.0.1:80", "127.0.0.1:80", true)]
+    #[case("0.0.0.0:80", "127.0.0.1:80", true)]
+    #[case("127.0.0.1:80", "[::]:80", true)]
+    #[case("127.0.0.1:80", "127.0.0.2:80", false)]
+    #[case("127.0.0.1:80", "127.0.0.1:81", false)]
+    #[case("127.0.0.1:0", "127.0.0.1:0", false)]
+    fn one_socket_gets_a_connection(#[case] one: SocketAddr, #[case] other: SocketAddr, #[case] expected: bool) {
+        assert_eq!(overlap(one, other), expected);
     }
 }

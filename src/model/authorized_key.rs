@@ -14,6 +14,7 @@ use chrono::{DateTime, Local, Utc};
 use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Algorithm, HashAlg, PublicKey};
 
+use self::addresses::Addresses;
 use self::options::Options;
 
 /// The fewest and the most bits of an RSA key: fewer can be broken, more cannot be verified here.
@@ -140,6 +141,9 @@ impl AuthorizedKey {
     pub fn idle(&self, now: DateTime<Utc>) -> Option<&'static str> {
         if self.expires().is_some_and(|end| end <= now) {
             return Some("it has expired");
+        }
+        if self.options.from.as_ref().is_some_and(Addresses::permits_nobody) {
+            return Some("its option from only says who is refused, which permits nobody");
         }
         (!self.options.forwarding).then_some("its options permit no port forwarding")
     }

@@ -19,11 +19,12 @@ use tokio_util::task::TaskTracker;
 use super::algorithms;
 use super::forward::{Forward, prohibited};
 use super::limits::Slot;
-use super::refusals::{Reason, Refusal};
+use super::refusals::{Reason, Refusal, Shown};
 use super::server::Server;
 use super::stream::Stream;
 use super::waiting::Place;
 use crate::auth::HubKey;
+use crate::model::{fingerprint, with_port};
 
 /// How long a client may take to close a connection that it was told the end of.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -49,7 +50,8 @@ impl Connection {
         let cut = CancellationToken::new();
         let _cut = cut.clone().drop_guard();
         if let Some((session, key)) = connection.log_in(socket, &cut, place).await {
-            tracing::info!(hub.name = ?key.hub, client.address = %client, "an SSH client of a hub has come");
+            let fingerprint = key.key.fingerprint();
+            tracing::info!(hub.name = ?key.hub, key = fingerprint, client.address = %client, "an SSH client of a hub has come");
             connection.attend(session, &key, &cut).await;
             tracing::info!(hub.name = ?key.hub, client.address = %client, "an SSH client of a hub has gone");
         }
@@ -153,19 +155,17 @@ impl Connection {
 
     /// Whose key this is, if it may be used now.
     fn judge(&self, key: &PublicKey, algorithm: &Algorithm) -> Option<Arc<HubKey>> {
-        let Some(known) = self.server.outpost.ssh_keys.find(key) else {
-            self.refuse(None, Reason::UnknownKey, "");
-            return None;
-        };
-        let reason = if !algorithms::may_sign(algorithm) {
-            Reason::Algorithm
-        } else if self.has_expired(&known) || !known.key.permits_from(self.client.ip().to_canonical()) {
-            Reason::KeyNotValid
-        } else {
-            return Some(known);
+        let known = self.server.outpost.ssh_keys.find(key);
+        let reason = match &known {
+            None => Reason::UnknownKey,
+            Some(_) if !algorithms::may_sign(algorithm) => Reason::Algorithm,
+            Some(known) if self.has_expired(known) => Reason::KeyExpired,
+            Some(known) if !known.key.permits_from(self.client.ip().to_canonical()) => Reason::KeyAddress,
+            Some(_) => return known,
         };
         // Not proved to be the hub yet: a stranger can show its public key.
-        self.refuse(None, reason, "");
+        let shown = Shown { fingerprint: fingerprint(key), claims: known.map(|known| known.hub.clone()) };
+        self.server.refusals.note(Refusal::of_key(reason, shown, self.client.ip()));
         None
     }
 }
@@ -237,7 +237,7 @@ impl Handler for Client {
             let forward = Forward { connection, key, host: host.to_owned(), port, slot };
             self.connection.channels.spawn(forward.run(channel, reply));
         } else {
-            self.refuse(Reason::Channels, &format!("{host}:{port}"));
+            self.refuse(Reason::Channels, &with_port(host, port));
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
         }
         Ok(())
@@ -275,7 +275,7 @@ impl Handler for Client {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
-        reply.reject(self.refuse(Reason::RemoteForward, &format!("{host}:{port}"))).await;
+        reply.reject(self.refuse(Reason::RemoteForward, &with_port(host, port))).await;
         Ok(())
     }
 
@@ -291,7 +291,7 @@ impl Handler for Client {
     }
 
     async fn tcpip_forward(&mut self, address: &str, port: &mut u32, _: &mut Session) -> Result<bool, Self::Error> {
-        self.refuse(Reason::RemoteForward, &format!("{address}:{port}"));
+        self.refuse(Reason::RemoteForward, &with_port(address, *port));
         Ok(false)
     }
 

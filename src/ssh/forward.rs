@@ -27,7 +27,7 @@ use super::refusals::Reason;
 use super::server::Server;
 use crate::auth::HubKey;
 use crate::metrics::SshBytesLabels;
-use crate::model::Phase;
+use crate::model::{Phase, with_port};
 use crate::outpost::{Entry, Unreachable};
 
 /// How much is read from a server at once.
@@ -82,7 +82,7 @@ impl Forward {
             Ok(socket) => socket,
             Err(failure) => return reply.reject(failure).await,
         };
-        let target = format!("{}:{}", self.host, self.port);
+        let target = with_port(&self.host, self.port);
         // Whoever uses a notebook waits for single bytes.
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(target, %error, "TCP_NODELAY cannot be set");
@@ -154,7 +154,7 @@ impl Forward {
         let found = timeout_at(deadline, outpost.addresses_of(entry)).await.unwrap_or(Err(Unreachable::Unknown));
         let addresses = found.map_err(|why| self.unreachable(why))?;
         connect(&addresses, deadline).await.map_err(|error| {
-            let target = format!("{}:{}", self.host, self.port);
+            let target = with_port(&self.host, self.port);
             tracing::info!(hub.name = ?self.key.hub, target, %error, "a server does not accept a forwarded connection");
             ChannelOpenFailure::ConnectFailed
         })
@@ -173,7 +173,7 @@ impl Forward {
     }
 
     fn refuse(&self, reason: Reason) -> ChannelOpenFailure {
-        self.connection.refuse(Some(&self.key.hub), reason, &format!("{}:{}", self.host, self.port));
+        self.connection.refuse(Some(&self.key.hub), reason, &with_port(&self.host, self.port));
         prohibited(reason)
     }
 

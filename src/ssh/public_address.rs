@@ -13,7 +13,10 @@ impl Settings {
     #[must_use]
     pub fn known_as(&self) -> Option<String> {
         let (host, port) = match (&self.public_address, self.listen) {
-            (Some(address), _) => parse(address).ok()?,
+            (Some(address), listen) => {
+                let (host, port) = parse(address).ok()?;
+                (host, port.or_else(|| listen.map(|listen| listen.port())).unwrap_or(USUAL_PORT))
+            }
             (None, Some(listen)) if !listen.ip().is_unspecified() => (listen.ip().to_string(), listen.port()),
             _ => return None,
         };
@@ -27,7 +30,7 @@ impl Settings {
 }
 
 /// The host and the port of `host`, `host:port`, `[ipv6]` or `[ipv6]:port`.
-fn parse(text: &str) -> Result<(String, u16), String> {
+fn parse(text: &str) -> Result<(String, Option<u16>), String> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => rest.split_once(']').filter(|(host, _)| host.parse::<Ipv6Addr>().is_ok()),
         None => Some(text.split_at(text.find(':').unwrap_or(text.len()))),
@@ -38,8 +41,8 @@ fn parse(text: &str) -> Result<(String, u16), String> {
     })
     .ok_or_else(expected)?;
     let port = match port.strip_prefix(':') {
-        Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(expected)?,
-        None if port.is_empty() => USUAL_PORT,
+        Some(port) => Some(port.parse().ok().filter(|port| *port != 0).ok_or_else(expected)?),
+        None if port.is_empty() => None,
         None => return Err(expected()),
     };
     Ok((host.to_ascii_lowercase(), port))
@@ -74,6 +77,16 @@ mod tests {
         let settings = Settings { public_address: Some(address.to_owned()), ..Settings::default() };
         assert_eq!(settings.known_as().as_deref(), expected);
         assert_eq!(settings.check().is_ok(), expected.is_some());
+    }
+
+    #[rstest]
+    #[case("outpost.example.org", "[outpost.example.org]:2222")]
+    #[case("outpost.example.org:22", "outpost.example.org")]
+    #[case("[2001:db8::1]", "[2001:db8::1]:2222")]
+    fn without_a_port_it_has_the_one_that_is_listened_at(#[case] address: &str, #[case] expected: &str) {
+        let listen = Some("0.0.0.0:2222".parse().unwrap());
+        let settings = Settings { listen, public_address: Some(address.to_owned()), ..Settings::default() };
+        assert_eq!(settings.known_as().as_deref(), Some(expected));
     }
 
     #[rstest]

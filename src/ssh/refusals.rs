@@ -52,8 +52,10 @@ pub enum Reason {
     Channels,
     /// A key that no hub has.
     UnknownKey,
-    /// A hub's key that may not be used (any more, or from there).
-    KeyNotValid,
+    /// A hub's key that has ended.
+    KeyExpired,
+    /// A hub's key that may not be used from there.
+    KeyAddress,
     /// A signature by an algorithm that is not accepted.
     Algorithm,
     /// The oldest of too many clients that are not authenticated yet.
@@ -80,7 +82,8 @@ impl Reason {
             Self::Connections => "connections",
             Self::Channels => "channels",
             Self::UnknownKey => "unknown_key",
-            Self::KeyNotValid => "key_not_valid",
+            Self::KeyExpired => "key_expired",
+            Self::KeyAddress => "key_address",
             Self::Algorithm => "algorithm",
             Self::Unauthenticated => "unauthenticated",
             Self::Handshake => "handshake",
@@ -103,7 +106,8 @@ impl Reason {
             Self::Connections => "the hub has as many connections as ssh.connections_per_hub allows",
             Self::Channels => "the hub has as many forwarded connections as ssh.channels_per_hub allows",
             Self::UnknownKey => "no hub has this key",
-            Self::KeyNotValid => "the hub's key has expired or may not be used from this address",
+            Self::KeyExpired => "the hub's key has expired",
+            Self::KeyAddress => "the options of the hub's key do not permit it from this address",
             Self::Algorithm => "the signature's algorithm is not accepted",
             Self::Unauthenticated => {
                 "it gave way to a newer client, since as many as allowed were not authenticated yet"
@@ -124,6 +128,17 @@ pub(super) struct Refusal {
     target: String,
     /// The client's address, of a stranger its neighbourhood; `None`: many strangers.
     client: Option<IpAddr>,
+    /// Of a stranger: what it showed.
+    shown: Option<Shown>,
+}
+
+/// A public key, which anybody can show.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Shown {
+    /// `SHA256:…`
+    pub(super) fingerprint: String,
+    /// The hub that has it.
+    pub(super) claims: Option<Arc<str>>,
 }
 
 impl Refusal {
@@ -134,7 +149,12 @@ impl Refusal {
             None => target.to_owned(),
         };
         let client = if hub.is_some() { client.to_canonical() } else { neighbourhood(client) };
-        Self { hub, reason, target, client: Some(client) }
+        Self { hub, reason, target, client: Some(client), shown: None }
+    }
+
+    /// A refusal of somebody who showed a public key.
+    pub(super) fn of_key(reason: Reason, shown: Shown, client: IpAddr) -> Self {
+        Self { shown: Some(shown), ..Self::new(None, reason, "", client) }
     }
 }
 
@@ -158,6 +178,7 @@ impl Recent {
             }
             refusal.target = REST.to_owned();
             refusal.client = refusal.client.filter(|_| refusal.hub.is_some());
+            refusal.shown = None;
         }
         match of_hub.entry(refusal) {
             Entry::Occupied(mut known) => {
@@ -216,11 +237,13 @@ impl Refusals {
 }
 
 async fn tell(outpost: &Outpost, refusal: &Refusal, times: u64) {
-    let Refusal { hub, reason, target, client } = refusal;
+    let Refusal { hub, reason, target, client, shown } = refusal;
     let client = client.map(|client| client.to_string());
     let Some(hub) = hub else {
         tracing::info!(
             client.address = client,
+            key = shown.as_ref().map(|shown| shown.fingerprint.as_str()),
+            claims = shown.as_ref().and_then(|shown| shown.claims.as_deref()),
             reason = reason.as_str(),
             times,
             "an SSH client was refused: {}",
@@ -285,6 +308,8 @@ mod tests {
         let told: Vec<_> = (0..1000).filter_map(|number| recent.note(stranger(number))).collect();
         assert_eq!(told.len(), DISTINCT + 1);
         assert_eq!(told[DISTINCT].client, None, "they are many");
+        let shown = Shown { fingerprint: "SHA256:x".to_owned(), claims: None };
+        assert_eq!(recent.note(Refusal::of_key(Reason::UnknownKey, shown, CLIENT)), None, "one of the many");
         for target in 0..1000 {
             recent.note(refusal(target));
         }

@@ -336,6 +336,7 @@ async fn a_good_configuration_is_good() {
     for part in [daemon.state().to_str().unwrap(), "site", "local", daemon.url.trim_start_matches("http://")] {
         assert!(said.contains(part), "{said}");
     }
+    assert!(said.contains("hubs' ssh        no SSH server\n"), "{said}");
     assert!(!daemon.state().exists(), "a check makes nothing");
     for _ in 0..2 {
         assert_eq!(success(&daemon.run(&["migrate"]).await), "The database is up to date.\n");

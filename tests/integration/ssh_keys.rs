@@ -174,8 +174,9 @@ async fn the_command_line_and_the_configuration_share_the_keys(#[case] kind: Kin
     write!(child.stdin.take().unwrap(), "# a comment\n\nno-pty {third}\n").unwrap();
     assert!(child.wait().unwrap().success());
     std::fs::write(daemon.dir().join("key.pub"), format!("restrict {third}\n")).unwrap();
-    let (code, _, warned) = run(&["add", "hub1", "--file", "key.pub"]).await;
+    let (code, said, warned) = run(&["add", "hub1", "--file", "key.pub"]).await;
     assert!(code == 0 && warned.contains("permit no port forwarding"), "{warned}");
+    assert!(said.ends_with(".\nIts options were no-pty, and are restrict now.\n"), "{said}");
     until(json!([["a", "first", "", "config"], ["b", "second", "", "config"], ["hub1", "third", "restrict", "cli"]]))
         .await;
     let (_, table, _) = run(&["list", "hub1"]).await;
@@ -219,6 +220,7 @@ async fn the_command_line_and_the_configuration_share_the_keys(#[case] kind: Kin
     daemon.configure(&configuration(&[("b", &format!("restrict {first}"))]));
     let said = text(&daemon.run(&["check-config"]).await.stdout);
     assert!(said.contains("hubs.\"b\".ssh_keys[0] is of no use: its options permit no port forwarding"), "{said}");
+    assert!(said.contains("hubs have ssh_keys, but there is no SSH server without [ssh] listen"), "{said}");
     // What goes from the configuration goes.
     daemon.configure(&configuration(&[]));
     daemon.signal(Signal::SIGHUP);
@@ -228,11 +230,18 @@ async fn the_command_line_and_the_configuration_share_the_keys(#[case] kind: Kin
     assert_eq!(run(&["add", "hub1", &first]).await.0, 0);
     let (code, said, _) = run(&["remove", "hub1", "first"]).await;
     assert_eq!((code, said), (0, format!("Hub \"hub1\" may not forward with {} any more.\n", fingerprint(KEYS[0]))));
-    // The command line's key stays its hub's.
+    // The command line's key stays its hub's, which keeps nothing else from being read, and no Outpost from starting.
     assert_eq!(run(&["add", "hub1", &first]).await.0, 0);
-    daemon.configure(&configuration(&[("a", &first)]));
-    daemon.signal(Signal::SIGHUP);
+    daemon.configure(&configuration(&[("a", &first), ("b", &second)]));
     let mistake = "hubs.\"a\".ssh_keys[0]: is a key of hub \"hub1\" already";
-    eventually("the log names both", || async { daemon.stderr().replace('\\', "").contains(mistake).then_some(()) })
-        .await;
+    let times = || daemon.stderr().replace('\\', "").matches(mistake).count();
+    daemon.signal(Signal::SIGHUP);
+    until(json!([["b", "second", "", "config"], ["hub1", "first", "", "cli"]])).await;
+    eventually("the log names both", || async { (times() > 0).then_some(()) }).await;
+    let before = times();
+    assert!(daemon.terminate().await.success());
+    daemon.spawn();
+    daemon.up().await;
+    until(json!([["b", "second", "", "config"], ["hub1", "first", "", "cli"]])).await;
+    eventually("the log names both again", || async { (times() > before).then_some(()) }).await;
 }

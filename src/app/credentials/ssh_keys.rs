@@ -13,16 +13,14 @@ pub(super) struct Changes<'a> {
     /// Ids of rows whose options or whose source are others now.
     replace: Vec<(&'a str, &'a AuthorizedKey)>,
     add: Vec<&'a ConfiguredKey>,
+    /// Keys that the command line gave to other hubs: the configured key, and whose it is.
+    taken: Vec<(&'a ConfiguredKey, &'a str)>,
 }
 
 impl<'a> Changes<'a> {
     /// Keys of the command line stay, but for those of the same hub that are now in the configuration, which takes them over.
-    ///
-    /// # Errors
-    /// The keys that the command line gave to other hubs.
-    pub(super) fn between(rows: &'a [SshKeyRow], wanted: &'a [ConfiguredKey]) -> Result<Self, String> {
+    pub(super) fn between(rows: &'a [SshKeyRow], wanted: &'a [ConfiguredKey]) -> Self {
         let mut changes = Self::default();
-        let mut mistakes = Vec::new();
         for configured in wanted {
             let fingerprint = configured.key.fingerprint();
             let config = Source::Config.as_str();
@@ -34,10 +32,7 @@ impl<'a> Changes<'a> {
                     }
                 }
                 Some(row) if row.source == config => changes.add.push(configured),
-                Some(row) => mistakes.push(format!(
-                    "{}: is a key of hub {:?} already; a key belongs to one hub (`outpost hub ssh-key remove` takes it away there)",
-                    configured.place, row.hub
-                )),
+                Some(row) => changes.taken.push((configured, &row.hub)),
             }
         }
         let is_wanted = |row: &SshKeyRow| {
@@ -45,15 +40,24 @@ impl<'a> Changes<'a> {
         };
         let gone = rows.iter().filter(|row| row.source == Source::Config.as_str() && !is_wanted(row));
         changes.remove.extend(gone.map(|row| row.id.as_str()));
-        if mistakes.is_empty() { Ok(changes) } else { Err(mistakes.join("\n")) }
+        changes
     }
 }
 
-/// Makes the database agree with the configuration; nothing is changed if that cannot be.
+/// Makes the database agree with the configuration. A key that another hub has stays that hub's, and the log says so: the
+/// command line can give it away at any time, which is no reason for an Outpost not to start.
 pub(super) async fn apply(store: &Store, config: &Config) -> Result<()> {
     let wanted = config.ssh_keys().map_err(Error::internal)?;
     let rows = store.ssh_keys().await?;
-    let changes = Changes::between(&rows, &wanted).map_err(Error::internal)?;
+    let changes = Changes::between(&rows, &wanted);
+    for (ConfiguredKey { hub, place, key }, owner) in changes.taken {
+        tracing::error!(
+            hub.name = ?hub,
+            key = key.fingerprint(),
+            "{place}: is a key of hub {owner:?} already, and a key belongs to one hub, so it is left out here. Take it away \
+             there with `outpost hub ssh-key remove`, and reload the configuration; or take it out of the file"
+        );
+    }
     for id in changes.remove {
         store.remove_ssh_key(id).await?;
     }
@@ -96,13 +100,13 @@ mod tests {
     #[test]
     fn what_is_there_stays() {
         let rows = [row("1", "a", Source::Config, KEYS[0]), row("2", "b", Source::Cli, KEYS[1])];
-        assert_eq!(Changes::between(&rows, &[wanted("a", KEYS[0])]).unwrap(), Changes::default());
+        assert_eq!(Changes::between(&rows, &[wanted("a", KEYS[0])]), Changes::default());
     }
 
     #[test]
     fn what_is_not_configured_any_more_goes() {
         let rows = [row("1", "a", Source::Config, KEYS[0]), row("2", "a", Source::Cli, KEYS[1])];
-        assert_eq!(Changes::between(&rows, &[]).unwrap(), Changes { remove: vec!["1"], ..Changes::default() });
+        assert_eq!(Changes::between(&rows, &[]), Changes { remove: vec!["1"], ..Changes::default() });
     }
 
     #[test]
@@ -110,7 +114,7 @@ mod tests {
         let rows = [row("1", "a", Source::Config, KEYS[0]), row("2", "a", Source::Cli, KEYS[1])];
         let wanted = [wanted("a", &format!("no-pty {}", KEYS[0])), wanted("a", KEYS[1])];
         let replace = vec![("1", &wanted[0].key), ("2", &wanted[1].key)];
-        assert_eq!(Changes::between(&rows, &wanted).unwrap(), Changes { replace, ..Changes::default() });
+        assert_eq!(Changes::between(&rows, &wanted), Changes { replace, ..Changes::default() });
     }
 
     #[test]
@@ -118,9 +122,9 @@ mod tests {
         let wanted = [wanted("b", KEYS[0])];
         let rows = [row("1", "a", Source::Config, KEYS[0])];
         let moved = Changes { remove: vec!["1"], add: vec![&wanted[0]], ..Changes::default() };
-        assert_eq!(Changes::between(&rows, &wanted).unwrap(), moved);
+        assert_eq!(Changes::between(&rows, &wanted), moved);
         let rows = [row("1", "a", Source::Cli, KEYS[0])];
-        let mistake = Changes::between(&rows, &wanted).unwrap_err();
-        assert!(mistake.starts_with("hubs.\"b\".ssh_keys[0]: is a key of hub \"a\" already"), "{mistake}");
+        let taken = vec![(&wanted[0], "a")];
+        assert_eq!(Changes::between(&rows, &wanted), Changes { taken, ..Changes::default() });
     }
 }

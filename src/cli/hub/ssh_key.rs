@@ -48,6 +48,7 @@ pub(in crate::cli) async fn run(context: &Context, command: Command) -> Outcome 
     let admin = context.admin(&store);
     match command {
         Command::Add { name, line, file, json: as_json } => {
+            let before = ssh_keys(&store, None).await?;
             let mut added = Vec::new();
             for key in read(line, file.as_deref())? {
                 added.push(admin.add_ssh_key(&name, &key).await?);
@@ -57,6 +58,10 @@ pub(in crate::cli) async fn run(context: &Context, command: Command) -> Outcome 
             }
             for key in added {
                 println!("Hub {:?} may forward with {}.", key.hub, key.fingerprint);
+                let known = before.iter().find(|known| known.fingerprint == key.fingerprint);
+                if let Some(known) = known.filter(|known| known.options != key.options) {
+                    println!("Its options were {}, and are {} now.", or_none(&known.options), or_none(&key.options));
+                }
                 if let Some(problem) = key.problem {
                     eprintln!("It is of no use, though: {problem}.");
                 }
@@ -73,6 +78,10 @@ pub(in crate::cli) async fn run(context: &Context, command: Command) -> Outcome 
             Ok(())
         }
     }
+}
+
+fn or_none(options: &str) -> &str {
+    if options.is_empty() { "none" } else { options }
 }
 
 /// The keys of a line, of a file, or of standard input; one at least.

@@ -41,6 +41,11 @@ impl Addresses {
         let matching = |wanted: Sign| self.0.iter().any(|(sign, pattern)| *sign == wanted && pattern.matches(address));
         matching(Sign::Permits) && !matching(Sign::Refuses)
     }
+
+    /// Whether it only says who is refused, so that nobody is permitted.
+    pub(super) fn permits_nobody(&self) -> bool {
+        self.0.iter().all(|(sign, _)| *sign == Sign::Refuses)
+    }
 }
 
 impl Pattern {

@@ -203,6 +203,8 @@ fn ends_are_local_unless_they_are_utc(#[case] text: &str, #[case] expected: &str
 #[case("restrict", Some("its options permit no port forwarding"))]
 #[case("expiry-time=\"20300102Z\"", Some("it has expired"))]
 #[case("expiry-time=\"20300103Z\"", None)]
+#[case("from=\"!192.0.2.1,!10.0.0.0/8\"", Some("its option from only says who is refused, which permits nobody"))]
+#[case("from=\"!192.0.2.1,192.0.2.0/24\"", None)]
 fn a_key_without_use_says_why(#[case] options: &str, #[case] expected: Option<&str>) {
     assert_eq!(with(options).unwrap().idle("2030-01-02T00:00:00Z".parse().unwrap()), expected);
 }

@@ -50,7 +50,12 @@ async fn a_key_that_is_not_let_in_is_said() {
 async fn the_files_are_checked() {
     let Some(side) = Side::start(1) else { return };
     let daemon = Daemon::new(&side.toml());
-    assert!(daemon.run(&["check-config"]).await.status.success());
+    let output = daemon.run(&["check-config"]).await;
+    let said = crate::support::daemon::text(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("\n  dials            ") && said.contains(" for hub hub1\n"),
+        "{said}"
+    );
     std::fs::write(side.sshd.path("outpost"), "no key").unwrap();
     let output = daemon.run(&["check-config"]).await;
     let said = crate::support::daemon::text(&output.stderr);

@@ -1,5 +1,6 @@
 //! The whole program, with servers that are processes.
 
+use outpost::model::AuthorizedKey;
 use serde_json::json;
 
 use crate::support::daemon::{Daemon, free_port, send};
@@ -49,6 +50,35 @@ async fn a_server_is_reached_again_after_a_crash_of_outpost() {
     assert_eq!(known.lines().count(), 1, "{known}");
     assert!(send(daemon.delete("/services/one/0", false)).await.unwrap().status.is_success());
     eventually("nothing is there any more", || async { page(forwarded).await.is_none().then_some(()) }).await;
+    daemon.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_which_key_came() {
+    let port = free_port();
+    let ssh = format!("[ssh]\nlisten = '127.0.0.1:{port}'\n[log]\nformat = 'json'\n");
+    let daemon = Daemon::start(&format!("{ssh}[spawners.local]\ntype = 'memory'\n")).await;
+    let client = SshClient::new(([127, 0, 0, 1], port).into());
+    let key = AuthorizedKey::parse(&client.public_key()).unwrap();
+    let told = async |sentence: &str, hub: &str| {
+        let parts = [sentence, hub, &key.fingerprint()];
+        let is_it = |line: &str| parts.iter().all(|part| line.contains(part));
+        eventually(sentence, || async {
+            client.run(&[]).await;
+            daemon.stderr().lines().any(is_it).then_some(())
+        })
+        .await;
+    };
+    told("no hub has this key", "").await;
+    for (options, sentence) in [
+        ("expiry-time=\"20010101Z\"", "key has expired"),
+        ("from=\"192.0.2.1\"", "do not permit it from this address"),
+        ("no-pty", "an SSH client of a hub has come"),
+    ] {
+        let line = format!("{options} {}", key.line());
+        assert!(daemon.run(&["hub", "ssh-key", "add", "hub1", &line]).await.status.success());
+        told(sentence, "hub1").await;
+    }
     daemon.terminate().await;
 }
 
