@@ -19,6 +19,9 @@ const OF_CHANNEL: usize = 8 * 1024 * 1024;
 /// How many bytes are kept of all channels of a hub; beyond them one packet of each.
 const OF_HUB: usize = 64 * 1024 * 1024;
 
+/// How many packets are written at once.
+const AT_ONCE: usize = 16;
+
 /// What is kept of each hub, in bytes.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
@@ -46,7 +49,7 @@ pub(super) struct Backlog {
 #[derive(Debug, Default)]
 struct State {
     packets: VecDeque<Bytes>,
-    /// In bytes, with the packet that is being written.
+    /// In bytes, with what is being written.
     kept: usize,
     /// Nothing more comes.
     complete: bool,
@@ -82,13 +85,14 @@ impl Backlog {
         self.more.notify_one();
     }
 
-    /// Takes the next packet out, to be written and then [`Self::written`]; `None`: that was all.
-    pub(super) async fn next(&self) -> Option<Bytes> {
+    /// Takes the next packets out, to be written and then [`Self::written`]; `None`: that was all.
+    pub(super) async fn next(&self) -> Option<Vec<Bytes>> {
         loop {
             {
                 let mut state = self.state();
-                if let Some(packet) = state.packets.pop_front() {
-                    return Some(packet);
+                if !state.packets.is_empty() {
+                    let count = state.packets.len().min(AT_ONCE);
+                    return Some(state.packets.drain(..count).collect());
                 }
                 if state.complete {
                     return None;
@@ -98,7 +102,7 @@ impl Backlog {
         }
     }
 
-    /// The server has taken a packet of this length.
+    /// The server has taken so many bytes of what was taken out.
     pub(super) fn written(&self, length: usize) {
         self.of_hub.fetch_sub(length, Ordering::Relaxed);
         let mut state = self.state();
@@ -163,8 +167,7 @@ mod tests {
         let drip = async {
             loop {
                 tokio::time::sleep(Duration::from_millis(120)).await;
-                let packet = backlog.next().await.unwrap();
-                backlog.written(packet.len());
+                backlog.written(OF_CHANNEL / 8);
             }
         };
         let fill = async { while backlog.put(packet(OF_CHANNEL / 8), PATIENCE).await.is_ok() {} };
@@ -172,16 +175,17 @@ mod tests {
             () = fill => {}
             () = drip => {}
         }
-        while backlog.state().kept > 0 {
-            let packet = backlog.next().await.unwrap();
-            backlog.written(packet.len());
-        }
+        let kept = {
+            let mut state = backlog.state();
+            state.packets.clear();
+            state.kept
+        };
+        backlog.written(kept);
         backlog.put(packet(OF_CHANNEL), PATIENCE).await.unwrap();
         assert!(!backlog.has_rest());
         backlog.complete();
         assert!(backlog.has_rest());
-        let last = backlog.next().await.unwrap();
-        backlog.written(last.len());
+        backlog.written(backlog.next().await.unwrap()[0].len());
         assert!(!backlog.has_rest() && backlog.next().await.is_none());
     }
 
@@ -195,7 +199,7 @@ mod tests {
         let quick = kept.backlog(&"hub".into());
         quick.put(packet(100), PATIENCE).await.unwrap();
         assert!(waits(quick.put(packet(100), PATIENCE)).await);
-        quick.written(quick.next().await.unwrap().len());
+        quick.written(quick.next().await.unwrap()[0].len());
         quick.put(packet(100), PATIENCE).await.unwrap();
         let other = kept.backlog(&"other".into());
         other.put(packet(OF_CHANNEL / 2), PATIENCE).await.unwrap();

@@ -3,7 +3,7 @@
 //! What a server sends is read only when the client takes it. What a client sends is kept up to a bound while the server does
 //! not take it ([`Backlog`]).
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -201,10 +201,15 @@ impl Forward {
     /// From the client to the server, until the client has no more.
     async fn upload(&self, backlog: &Backlog, mut to: OwnedWriteHalf, uploaded: &CancellationToken) -> Result<(), End> {
         let bytes = self.bytes("to_server");
-        while let Some(packet) = backlog.next().await {
-            to.write_all(&packet).await.map_err(End::Server)?;
-            backlog.written(packet.len());
-            bytes.inc_by(packet.len() as u64);
+        while let Some(packets) = backlog.next().await {
+            let mut slices: Vec<IoSlice<'_>> = packets.iter().map(|packet| IoSlice::new(packet)).collect();
+            let mut rest = slices.as_mut_slice();
+            while !rest.is_empty() {
+                let count = to.write_vectored(rest).await.map_err(End::Server)?;
+                IoSlice::advance_slices(&mut rest, count);
+                backlog.written(count);
+                bytes.inc_by(count as u64);
+            }
         }
         to.shutdown().await.map_err(End::Server)?;
         uploaded.cancel();
