@@ -85,7 +85,9 @@ impl Outpost {
                 drop(progress);
                 self.became_running(&entry, &reached).await;
                 let address = reached.address;
-                if asynchronous && !address.is_empty() && entry.state().server.phase == Phase::Running {
+                // What is offered on the hub's side needs no tunnel.
+                let tunnelled = !address.is_empty() && reached.target.is_empty();
+                if asynchronous && tunnelled && entry.state().server.phase == Phase::Running {
                     let (hub, callbacks) = (hub.clone(), callbacks.clone());
                     self.tracker.spawn(async move { hub.setup_tunnel(&callbacks, &address).await });
                 }

@@ -155,11 +155,12 @@ impl Outpost {
             let stopping = server.phase == Phase::Stopping;
             let counts_otherwise = before.is_none_or(|before| before.counts() != server.phase.counts());
             let server = if before.is_none() { self.adopt(server).await? } else { server };
+            let uid = server.uid.clone();
             let entry = self.view.merge(server);
             if counts_otherwise {
                 self.flavor_updates.due_for(self, [&*entry.id.hub]);
             }
-            if before.is_none() {
+            if before.is_none() && entry.uid == uid {
                 self.resume(&entry);
             }
             if stopping && before.is_some_and(|phase| phase != Phase::Stopping) && self.drives(&entry) {
