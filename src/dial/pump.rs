@@ -45,5 +45,7 @@ pub(super) async fn pump(channel: russh::Channel<Msg>, mut stream: TcpStream, en
         () = outwards => {}
         () = ended.cancelled() => {}
     }
+    // The session may be waiting for this channel to take what came, and would not hear that it is closed.
+    drop(incoming);
     let _ = outgoing.close().await;
 }

@@ -16,7 +16,7 @@ use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWri
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::backlog::{Backlog, Stalled};
@@ -123,17 +123,20 @@ impl Forward {
                     "a forwarded connection was closed, since its server read so slowly that it held up its hub's others for \
                      longer than ssh.stall_timeout"
                 );
-                let _ = to_client.close().await;
-                return;
+                return close(from_client, &to_client).await;
             }
         }
         // A client closes what it was told the end of. It has its time for that, since a session keeps something of each
         // channel that was closed on this side first.
-        if !downloaded.is_cancelled() {
-            let _ = to_client.eof().await;
-        }
-        if timeout(LAST_WORDS, closed(&mut from_client)).await.is_err() {
-            let _ = to_client.close().await;
+        let tell = async {
+            if !downloaded.is_cancelled() {
+                let _ = to_client.eof().await;
+            }
+            sleep(LAST_WORDS).await;
+        };
+        tokio::select! {
+            () = closed(&mut from_client) => {}
+            () = tell => close(from_client, &to_client).await,
         }
     }
 
@@ -258,6 +261,12 @@ async fn left(entry: &Entry) {
     let mut state = entry.subscribe();
     // The sender lives as long as the entry, so that waiting cannot fail.
     let _ = state.wait_for(|state| state.gone || state.server.phase != Phase::Running).await;
+}
+
+/// Closes a channel. The session may be waiting for it to take what came, and would not hear anything before.
+async fn close(from_client: ChannelReadHalf, to_client: &ChannelWriteHalf<Msg>) {
+    drop(from_client);
+    let _ = to_client.close().await;
 }
 
 /// Waits until the client closes the channel.
