@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::support::daemon::{Daemon, free_port};
 use crate::support::database::KEY;
 use crate::support::real_hub::{RealHub, patiently};
-use crate::support::ssh::{SshClient, say};
+use crate::support::ssh::{SshClient, page};
 
 /// An Outpost as a process of its own, with an SSH server that these hubs have keys for.
 struct Site {
@@ -115,11 +115,10 @@ async fn no_hub_reaches_the_servers_of_another() {
         let row = rows.iter().find(|row| row["hub"] == *hub).unwrap();
         row["address"].as_str().unwrap().to_owned()
     };
-    let request = b"GET / HTTP/1.0\r\n\r\n";
     for (client, own, other) in [(&client_one, "hub1", "hub2"), (&client_two, "hub2", "hub1")] {
-        let reached = say(client.forward(&address(own)).await, request).await.unwrap();
+        let reached = page(client.forward(&address(own)).await).await.unwrap();
         assert!(reached.starts_with(b"HTTP/1."), "{own}: {}", String::from_utf8_lossy(&reached));
-        let reached = say(client.forward(&address(other)).await, request).await.unwrap_or_default();
+        let reached = page(client.forward(&address(other)).await).await.unwrap_or_default();
         assert!(reached.is_empty(), "{own} reached the server of {other}");
     }
     let log = site.daemon.stderr();

@@ -206,11 +206,21 @@ where
     address
 }
 
-/// What comes back through a forwarded port.
+/// What comes back through a forwarded port, for a client that says that it has no more. Web servers may take that for a client
+/// who has gone away: see [`page`].
 pub async fn say(port: u16, what: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).await?;
     socket.write_all(what).await?;
     socket.shutdown().await?;
+    let mut answer = Vec::new();
+    tokio::time::timeout(Duration::from_secs(60), socket.read_to_end(&mut answer)).await??;
+    Ok(answer)
+}
+
+/// What a web server answers through a forwarded port; an error if there is none.
+pub async fn page(port: u16) -> std::io::Result<Vec<u8>> {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).await?;
+    socket.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
     let mut answer = Vec::new();
     tokio::time::timeout(Duration::from_secs(60), socket.read_to_end(&mut answer)).await??;
     Ok(answer)
