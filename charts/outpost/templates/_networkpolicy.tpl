@@ -44,8 +44,9 @@ ipv4: ["169.254.0.0/16", "100.100.100.200/32", "168.63.129.16/32"]
 ipv6: ["fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"]
 {{- end -}}
 
-{{/* Whom servers reach. Takes `singleuser.networkPolicy`. */}}
+{{/* Whom servers reach. Takes `singleuser`. */}}
 {{- define "outpost.serversEgress" -}}
+{{- $metadataServer := printf "%s/32" .cloudMetadata.ip -}}
 {{- $private := list "10.0.0.0/8" "100.64.0.0/10" "172.16.0.0/12" "192.168.0.0/16" -}}
 {{- $metadata := include "outpost.metadataRanges" . | fromYaml -}}
 # Hubs in this cluster.
@@ -54,7 +55,7 @@ ipv6: ["fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"]
     - namespaceSelector: {}
       podSelector:
         matchLabels: {app: jupyterhub, component: hub}
-{{- with .hubCIDRs }}
+{{- with .networkPolicy.hubCIDRs }}
 # Hubs at private addresses.
 - ports: [{protocol: TCP}]
   to:
@@ -62,7 +63,7 @@ ipv6: ["fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"]
     - ipBlock: {cidr: {{ . | quote }}}
     {{- end }}
 {{- end }}
-{{- with .egressAllowRules }}
+{{- with .networkPolicy.egressAllowRules }}
 {{- if or .dnsPortsCloudMetadataServer .dnsPortsKubeSystemNamespace .dnsPortsPrivateIPs }}
 # DNS.
 - ports:
@@ -70,7 +71,7 @@ ipv6: ["fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"]
     - {port: 53, protocol: TCP}
   to:
     {{- if .dnsPortsCloudMetadataServer }}
-    - ipBlock: {cidr: 169.254.169.254/32}
+    - ipBlock: {cidr: {{ $metadataServer }}}
     {{- end }}
     {{- if .dnsPortsKubeSystemNamespace }}
     - namespaceSelector:
@@ -87,7 +88,7 @@ ipv6: ["fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"]
 - to:
     - ipBlock:
         cidr: 0.0.0.0/0
-        except: {{ concat $private $metadata.ipv4 | toJson }}
+        except: {{ append (concat $private $metadata.ipv4) $metadataServer | uniq | toJson }}
     - ipBlock:
         cidr: "::/0"
         except: ["fc00::/7", "fe80::/10"]
@@ -108,10 +109,10 @@ ipv6: ["fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"]
 {{- if .cloudMetadataServer }}
 # The cloud's metadata.
 - to:
-    - ipBlock: {cidr: 169.254.169.254/32}
+    - ipBlock: {cidr: {{ $metadataServer }}}
 {{- end }}
 {{- end }}
-{{- with .egress }}
+{{- with .networkPolicy.egress }}
 {{- toYaml . | nindent 0 }}
 {{- end }}
 {{- end -}}

@@ -1,6 +1,6 @@
 {{/* Parts of pods and of what leads to them. */}}
 
-{{- define "outpost.image" -}}
+{{- define "outpost.ownImage" -}}
 {{- with .Values.image -}}
 {{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
 {{- end -}}
