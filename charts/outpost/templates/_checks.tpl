@@ -8,9 +8,6 @@
 {{- include "outpost.checkSecrets" . -}}
 {{- include "outpost.checkServers" . -}}
 {{- include "outpost.checkFiles" . -}}
-{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
-{{- fail "\n\ningress.hosts: has to name at least one host, for example [outpost.example.org], since ingress.enabled is true." -}}
-{{- end -}}
 {{- end -}}
 
 {{- define "outpost.checkPythonValues" -}}
