@@ -2,6 +2,7 @@
 
 {{/* The effective configuration as YAML; secrets are already the paths of mounted files. */}}
 {{- define "outpost.config" -}}
+{{- include "outpost.checks" . -}}
 {{- $config := include "outpost.ownConfig" . | fromYaml -}}
 {{- $written := deepCopy (.Values.config | default dict) -}}
 {{- $_ := set $written "hubs" (include "outpost.hubs" . | fromYaml) -}}
