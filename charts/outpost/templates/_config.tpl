@@ -12,6 +12,9 @@
 {{- include "outpost.merge" (dict "into" $config "from" $written) -}}
 {{- include "outpost.merge" (dict "into" $config.spawners "from" ($spawners | default dict)) -}}
 {{- include "outpost.restrict" $config.spawners.kubernetes -}}
+{{- if and (include "outpost.elsewhere" .) (eq $config.spawners.kubernetes.service_account (include "outpost.serversAccount" .)) -}}
+{{- $_ := unset $config.spawners.kubernetes "service_account" -}}
+{{- end -}}
 {{- toYaml $config -}}
 {{- end -}}
 
@@ -186,7 +189,8 @@ spawners:
 {{/* The pod's annotations that change when a restart is needed, as YAML. */}}
 {{- define "outpost.checksums" -}}
 {{- $config := include "outpost.config" . | fromYaml -}}
-{{- $read := pick $config "state_dir" "http" "ssh" "store" "tasks" -}}
+{{- $read := pick $config "state_dir" "http" "store" "tasks" -}}
+{{- $_ := set $read "ssh" (omit ($config.ssh | default dict) "authorized_keys") -}}
 {{- $_ := set $read "log_format" (dig "log" "format" "" $config) -}}
 checksum/restart: {{ list $read .Values.tlsSecret .Values.outpostUsers | toJson | sha256sum }}
 {{- end -}}

@@ -162,12 +162,27 @@ resources: {{ toJson . }}
 {{- include "outpost.fullname" . }}-singleuser
 {{- end -}}
 
+{{/* The account that the chart makes for servers, in each of their namespaces. */}}
+{{- define "outpost.serversAccount" -}}
+{{- include "outpost.fullname" . }}-servers
+{{- end -}}
+
+{{/* Why servers may be where the chart puts nothing, or nothing: in namespaces that are made for users, or in another cluster. */}}
+{{- define "outpost.elsewhere" -}}
+{{- $written := dig "spawners" "kubernetes" dict .Values.config | default dict -}}
+{{- if or $written.kubeconfig $written.context -}}
+in another cluster
+{{- else if regexMatch "\"enable_user_namespaces\":true" (toJson (list $written .Values.singleuser.profileList)) -}}
+in namespaces that are made for users
+{{- end -}}
+{{- end -}}
+
 {{/* The account of servers. Without its token in the pods, unless it is one of the site's. */}}
 {{- define "outpost.singleuserAccount" -}}
 {{- with .Values.singleuser.serviceAccountName -}}
 service_account: {{ . | quote }}
 {{- else -}}
-service_account: {{ include "outpost.fullname" . }}-servers
+service_account: {{ include "outpost.serversAccount" . }}
 automount_service_account_token: false
 {{- end -}}
 {{- end -}}
