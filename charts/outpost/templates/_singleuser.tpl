@@ -13,6 +13,10 @@
 {{- $_ := set $options $option $value -}}
 {{- end -}}
 {{- end -}}
+{{- /* null is nothing in the pod in z2jh, which Kubernetes takes for true. */ -}}
+{{- if not (kindIs "bool" $written.allowPrivilegeEscalation) -}}
+{{- $_ := set $options "allow_privilege_escalation" true -}}
+{{- end -}}
 {{- include "outpost.merge" (dict "into" $options "from" (include "outpost.singleuserImage" . | fromYaml)) -}}
 {{- include "outpost.merge" (dict "into" $options "from" (include "outpost.singleuserStorage" . | fromYaml)) -}}
 {{- include "outpost.merge" (dict "into" $options "from" (include "outpost.singleuserAccount" . | fromYaml)) -}}
@@ -193,7 +197,7 @@ server's container that is not root, since containers before and beside it may h
 */}}
 {{- define "outpost.restrict" -}}
 {{- $more := "\"(allow_privilege_escalation|privileged)\":true|\"uid\":0[,}]" -}}
-{{- if and .uid (hasKey . "allow_privilege_escalation") (not (regexMatch $more (toJson .))) -}}
+{{- if and .uid (not (regexMatch $more (toJson .))) -}}
 {{- $container := dict "runAsNonRoot" true "capabilities" (dict "drop" (list "ALL")) -}}
 {{- $pod := dict "seccompProfile" (dict "type" "RuntimeDefault") -}}
 {{- range $option, $ours := dict "container_security_context" $container "pod_security_context" $pod -}}
