@@ -15,7 +15,7 @@
 {{- if and (include "outpost.elsewhere" .) (eq $config.spawners.kubernetes.service_account (include "outpost.serversAccount" .)) -}}
 {{- $_ := unset $config.spawners.kubernetes "service_account" -}}
 {{- end -}}
-{{- toYaml $config -}}
+{{- include "outpost.json" $config -}}
 {{- end -}}
 
 {{/* The configuration without what is written in `config` and `hubs`. */}}
@@ -75,7 +75,7 @@ spawners:
 {{- $file := printf "/etc/outpost-secrets/%s-hubs/%s" (include "outpost.fullname" $) $name -}}
 {{- $_ := set (get $hubs $name) "passwords" (list (dict "file" $file)) -}}
 {{- end -}}
-{{- toYaml $hubs -}}
+{{- include "outpost.json" $hubs -}}
 {{- end -}}
 
 {{/* Those of `hubs` and of `config.hubs`, or the one that there is if there are none. */}}
@@ -90,7 +90,7 @@ spawners:
 {{- if not (or $hubs .Values.outpostUsers) -}}
 {{- $_ := set $hubs "jupyterhub" dict -}}
 {{- end -}}
-{{- toYaml $hubs -}}
+{{- include "outpost.json" $hubs -}}
 {{- end -}}
 
 {{/* Of a list of the context and of the hubs that are written, the names of those whose passwords the chart makes, as a YAML list. */}}
@@ -103,7 +103,7 @@ spawners:
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- toYaml $names -}}
+{{- include "outpost.json" $names -}}
 {{- end -}}
 
 {{/* The Secret with the keys of the database, or nothing where the configuration or a variable says another place. */}}

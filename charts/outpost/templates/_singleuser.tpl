@@ -23,7 +23,7 @@
 {{- with include "outpost.singleuserVariables" . | fromYaml -}}
 {{- $_ := set $options "environment" . -}}
 {{- end -}}
-{{- toYaml $options -}}
+{{- include "outpost.json" $options -}}
 {{- end -}}
 
 {{/* The options that are a value as it is, each with its path in `singleuser`. */}}
@@ -82,7 +82,7 @@ storage_extra_labels: storage.extraLabels
 {{- $_ := set $options "image_pull_secrets" . -}}
 {{- end -}}
 {{- end -}}
-{{- toYaml $options -}}
+{{- include "outpost.json" $options -}}
 {{- end -}}
 
 {{/* The name of an image with its tag; of {name: …, tag: …}. */}}
@@ -158,7 +158,7 @@ resources: {{ toJson . }}
 {{- if $mounts -}}
 {{- $_ := set $options "volume_mounts" $mounts -}}
 {{- end -}}
-{{- toYaml $options -}}
+{{- include "outpost.json" $options -}}
 {{- end -}}
 
 {{/* The Secret in each namespace of servers with `extraFiles` and with variables that are secret. */}}
@@ -214,7 +214,7 @@ server's container that is not root, since containers before and beside it may h
 {{- $reference := dict "name" (include "outpost.singleuserSecret" $) "key" (printf "variable.%s" $name) -}}
 {{- $_ := set $variables $name (dict "valueFrom" (dict "secretKeyRef" $reference)) -}}
 {{- end -}}
-{{- toYaml $variables -}}
+{{- include "outpost.json" $variables -}}
 {{- end -}}
 
 {{/* `extraEnv` by the names of variables: texts, or {valueFrom: …}. */}}
@@ -230,7 +230,7 @@ server's container that is not root, since containers before and beside it may h
 {{- $_ := set $variables $name (or (kindIs "string" $value) (kindIs "map" $value) | ternary $value (toJson $value)) -}}
 {{- end -}}
 {{- end -}}
-{{- toYaml $variables -}}
+{{- include "outpost.json" $variables -}}
 {{- end -}}
 
 {{/* Of these, the texts whose names are those of secrets (`secret_environment`). A template stays where it is filled in. */}}
@@ -244,7 +244,7 @@ server's container that is not root, since containers before and beside it may h
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- toYaml $variables -}}
+{{- include "outpost.json" $variables -}}
 {{- end -}}
 
 {{/* The content of one of `extraFiles`, in base64. */}}
