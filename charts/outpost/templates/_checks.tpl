@@ -98,7 +98,7 @@
 {{- include "outpost.checkSecret" (dict "path" (printf "%s.%s" $path $key) "value" (dig $key "" ($hub | default dict))) -}}
 {{- end -}}
 {{- include "outpost.checkSecret" (dict "path" (printf "%s.dial.key" $path) "value" (dig "dial" "key" "" ($hub | default dict))) -}}
-{{- include "outpost.checkSecrets.list" (dict "path" (printf "%s.passwords" $path) "value" (dig "passwords" list ($hub | default dict))) -}}
+{{- include "outpost.checkSecretList" (dict "path" (printf "%s.passwords" $path) "value" (dig "passwords" list ($hub | default dict))) -}}
 {{- end -}}
 {{- end -}}
 {{- range $name, $agent := .Values.config.forward_agents -}}
@@ -108,10 +108,26 @@
 {{- if and .Values.cryptSecret (dig "store" "keys" "" .Values.config) -}}
 {{- fail "\n\nconfig.store.keys: stands beside cryptSecret. Write one of them: config.store.keys for several Secrets, of which the first key encrypts, or cryptSecret for the key `secret_key` of one." -}}
 {{- end -}}
-{{- include "outpost.checkSecrets.list" (dict "path" "config.store.keys" "value" (dig "store" "keys" list .Values.config)) -}}
+{{- include "outpost.checkSecretList" (dict "path" "config.store.keys" "value" (dig "store" "keys" list .Values.config)) -}}
+{{- include "outpost.checkVariables" (dict "path" "config.spawners" "value" .Values.config.spawners) -}}
+{{- include "outpost.checkVariables" (dict "path" "singleuser.profileList" "value" .Values.singleuser.profileList) -}}
 {{- end -}}
 
-{{- define "outpost.checkSecrets.list" -}}
+{{/* Variables of servers, wherever `environment` is in a tree. Those of `singleuser.extraEnv` are in a Secret. */}}
+{{- define "outpost.checkVariables" -}}
+{{- range $key, $value := .value -}}
+{{- $path := kindIs "string" $key | ternary (printf "%s.%v" $.path $key) (printf "%s[%v]" $.path $key) -}}
+{{- if and (eq (toString $key) "environment") (kindIs "map" $value) -}}
+{{- range $name, $_ := include "outpost.secretsOf" $value | fromYaml -}}
+{{- fail (printf "\n\n%s.%s: is a secret by its name or as a URL with a user, and would be in a ConfigMap. Write {valueFrom: {secretKeyRef: {name: …, key: …}}}, which names a key of a Secret in the namespace of servers; or write it into singleuser.extraEnv, which is kept in one." $path $name) -}}
+{{- end -}}
+{{- else if or (kindIs "map" $value) (kindIs "slice" $value) -}}
+{{- include "outpost.checkVariables" (dict "path" $path "value" $value) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "outpost.checkSecretList" -}}
 {{- if .value -}}
 {{- if not (kindIs "slice" .value) -}}
 {{- fail (printf "\n\n%s: has to be a list: [{secretKeyRef: {name: …, key: …}}], which names a key of a Secret that you made." .path) -}}

@@ -233,13 +233,21 @@ server's container that is not root, since containers before and beside it may h
 {{- include "outpost.json" $variables -}}
 {{- end -}}
 
-{{/* Of these, the texts whose names are those of secrets (`secret_environment`). A template stays where it is filled in. */}}
+{{/* Of these, those that are secrets. */}}
 {{- define "outpost.secretExtraEnv" -}}
+{{- include "outpost.extraEnv" . | fromYaml | include "outpost.secretsOf" -}}
+{{- end -}}
+
+{{/*
+The texts in a table of variables that are secrets: by their names (`secret_environment`), or as URLs with a user. A template stays
+where it is filled in.
+*/}}
+{{- define "outpost.secretsOf" -}}
 {{- $variables := dict -}}
-{{- range $name, $value := include "outpost.extraEnv" . | fromYaml -}}
-{{- $isSecret := regexMatch "(?i)TOKEN|SECRET|PASS|PWD|CREDENTIAL|APIKEY|AUTH|_KEY$" $name -}}
-{{- if and $isSecret $value (kindIs "string" $value) -}}
-{{- if not (contains "{" $value) -}}
+{{- range $name, $value := . -}}
+{{- if and $value (kindIs "string" $value) -}}
+{{- $isSecret := or (regexMatch "(?i)TOKEN|SECRET|PASS|PWD|CREDENTIAL|APIKEY|AUTH|_KEY$" $name) (regexMatch "://[^/?#]*@" $value) -}}
+{{- if and $isSecret (not (contains "{" $value)) -}}
 {{- $_ := set $variables $name $value -}}
 {{- end -}}
 {{- end -}}
