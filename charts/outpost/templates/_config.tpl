@@ -2,6 +2,7 @@
 
 {{/* The effective configuration as YAML; secrets are already the paths of mounted files. */}}
 {{- define "outpost.config" -}}
+{{- include "outpost.checks" . -}}
 {{- $config := include "outpost.ownConfig" . | fromYaml -}}
 {{- $written := deepCopy (.Values.config | default dict) -}}
 {{- $_ := set $written "hubs" (include "outpost.hubs" . | fromYaml) -}}
@@ -10,6 +11,7 @@
 {{- include "outpost.mounted" $written -}}
 {{- include "outpost.merge" (dict "into" $config "from" $written) -}}
 {{- include "outpost.merge" (dict "into" $config.spawners "from" ($spawners | default dict)) -}}
+{{- include "outpost.restrict" $config.spawners.kubernetes -}}
 {{- toYaml $config -}}
 {{- end -}}
 
@@ -63,8 +65,18 @@ spawners:
     {{- include "outpost.singleuser" . | nindent 4 }}
 {{- end -}}
 
-{{/* The hubs by name, as in `[hubs.<name>]`: those of `hubs` and of `config.hubs`, or the one that there is if there are none. */}}
+{{/* The hubs by name, as in `[hubs.<name>]`. */}}
 {{- define "outpost.hubs" -}}
+{{- $hubs := include "outpost.writtenHubs" . | fromYaml -}}
+{{- range $name := include "outpost.hubsWithoutPassword" (list . $hubs) | fromYamlArray -}}
+{{- $file := printf "/etc/outpost-secrets/%s-hubs/%s" (include "outpost.fullname" $) $name -}}
+{{- $_ := set (get $hubs $name) "passwords" (list (dict "file" $file)) -}}
+{{- end -}}
+{{- toYaml $hubs -}}
+{{- end -}}
+
+{{/* Those of `hubs` and of `config.hubs`, or the one that there is if there are none. */}}
+{{- define "outpost.writtenHubs" -}}
 {{- $hubs := dict -}}
 {{- range $written := list .Values.hubs .Values.config.hubs -}}
 {{- range $name, $hub := $written -}}
@@ -74,10 +86,6 @@ spawners:
 {{- end -}}
 {{- if not (or $hubs .Values.outpostUsers) -}}
 {{- $_ := set $hubs "jupyterhub" dict -}}
-{{- end -}}
-{{- range $name := include "outpost.hubsWithoutPassword" (list . $hubs) | fromYamlArray -}}
-{{- $file := printf "/etc/outpost-secrets/%s-hubs/%s" (include "outpost.fullname" $) $name -}}
-{{- $_ := set (get $hubs $name) "passwords" (list (dict "file" $file)) -}}
 {{- end -}}
 {{- toYaml $hubs -}}
 {{- end -}}
@@ -181,8 +189,4 @@ spawners:
 {{- $read := pick $config "state_dir" "http" "ssh" "store" "tasks" -}}
 {{- $_ := set $read "log_format" (dig "log" "format" "" $config) -}}
 checksum/restart: {{ list $read .Values.tlsSecret .Values.outpostUsers | toJson | sha256sum }}
-{{- end -}}
-
-{{/* Refuses values that cannot work together, each with a sentence. Renders nothing. */}}
-{{- define "outpost.checks" -}}
 {{- end -}}

@@ -15,7 +15,7 @@
 {{- end -}}
 {{- include "outpost.merge" (dict "into" $options "from" (include "outpost.singleuserImage" . | fromYaml)) -}}
 {{- include "outpost.merge" (dict "into" $options "from" (include "outpost.singleuserStorage" . | fromYaml)) -}}
-{{- include "outpost.merge" (dict "into" $options "from" (include "outpost.singleuserRights" . | fromYaml)) -}}
+{{- include "outpost.merge" (dict "into" $options "from" (include "outpost.singleuserAccount" . | fromYaml)) -}}
 {{- with include "outpost.singleuserVariables" . | fromYaml -}}
 {{- $_ := set $options "environment" . -}}
 {{- end -}}
@@ -159,33 +159,83 @@ resources: {{ toJson . }}
 {{- include "outpost.fullname" . }}-singleuser
 {{- end -}}
 
-{{/* The account of servers, and what their processes may do. */}}
-{{- define "outpost.singleuserRights" -}}
-{{- with .Values.singleuser -}}
-{{- if .serviceAccountName }}
-service_account: {{ .serviceAccountName | quote }}
-{{- else }}
-service_account: {{ include "outpost.fullname" $ }}-servers
+{{/* The account of servers. Without its token in the pods, unless it is one of the site's. */}}
+{{- define "outpost.singleuserAccount" -}}
+{{- with .Values.singleuser.serviceAccountName -}}
+service_account: {{ . | quote }}
+{{- else -}}
+service_account: {{ include "outpost.fullname" . }}-servers
 automount_service_account_token: false
-{{- end }}
-{{- $more := "\"(allow_privilege_escalation|privileged)\":true|\"uid\":0[,}]" }}
-{{- if and (kindIs "bool" .allowPrivilegeEscalation) (not .allowPrivilegeEscalation) (not (regexMatch $more (toJson .profileList))) .uid }}
-container_security_context: {runAsNonRoot: true, capabilities: {drop: [ALL]}}
-pod_security_context: {seccompProfile: {type: RuntimeDefault}}
-{{- end }}
 {{- end -}}
 {{- end -}}
 
-{{/* Variables of servers: `extraEnv` of z2jh, which is a table or a list. */}}
+{{/*
+Puts into a backend's section what makes pods pass the level `restricted`, unless something there or in a profile needs more. It is the
+server's container that is not root, since containers before and beside it may have to be.
+*/}}
+{{- define "outpost.restrict" -}}
+{{- $more := "\"(allow_privilege_escalation|privileged)\":true|\"uid\":0[,}]" -}}
+{{- if and .uid (hasKey . "allow_privilege_escalation") (not (regexMatch $more (toJson .))) -}}
+{{- $container := dict "runAsNonRoot" true "capabilities" (dict "drop" (list "ALL")) -}}
+{{- $pod := dict "seccompProfile" (dict "type" "RuntimeDefault") -}}
+{{- range $option, $ours := dict "container_security_context" $container "pod_security_context" $pod -}}
+{{- include "outpost.merge" (dict "into" $ours "from" (get $ $option | default dict)) -}}
+{{- $_ := set $ $option $ours -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Variables of servers: `extraEnv` of z2jh, which is a table or a list. Those that are secret are in a Secret. */}}
 {{- define "outpost.singleuserVariables" -}}
+{{- $variables := include "outpost.extraEnv" . | fromYaml -}}
+{{- range $name, $_ := include "outpost.secretExtraEnv" . | fromYaml -}}
+{{- $reference := dict "name" (include "outpost.singleuserSecret" $) "key" (printf "variable.%s" $name) -}}
+{{- $_ := set $variables $name (dict "valueFrom" (dict "secretKeyRef" $reference)) -}}
+{{- end -}}
+{{- toYaml $variables -}}
+{{- end -}}
+
+{{/* `extraEnv` by the names of variables: texts, or {valueFrom: …}. */}}
+{{- define "outpost.extraEnv" -}}
 {{- $variables := dict -}}
 {{- range $key, $value := .Values.singleuser.extraEnv -}}
+{{- $name := $key -}}
 {{- if kindIs "map" $value -}}
-{{- $name := $value.name | default $key -}}
-{{- $_ := set $variables $name (hasKey $value "value" | ternary $value.value (omit $value "name")) -}}
-{{- else if not (kindIs "invalid" $value) -}}
-{{- $_ := set $variables $key (kindIs "string" $value | ternary $value (toJson $value)) -}}
+{{- $name = $value.name | default $key -}}
+{{- $value = hasKey $value "value" | ternary $value.value (omit $value "name") -}}
+{{- end -}}
+{{- if not (kindIs "invalid" $value) -}}
+{{- $_ := set $variables $name (or (kindIs "string" $value) (kindIs "map" $value) | ternary $value (toJson $value)) -}}
 {{- end -}}
 {{- end -}}
 {{- toYaml $variables -}}
+{{- end -}}
+
+{{/* Of these, the texts whose names are those of secrets (`secret_environment`). A template stays where it is filled in. */}}
+{{- define "outpost.secretExtraEnv" -}}
+{{- $variables := dict -}}
+{{- range $name, $value := include "outpost.extraEnv" . | fromYaml -}}
+{{- $isSecret := regexMatch "(?i)TOKEN|SECRET|PASS|PWD|CREDENTIAL|APIKEY|AUTH|_KEY$" $name -}}
+{{- if and $isSecret $value (kindIs "string" $value) -}}
+{{- if not (contains "{" $value) -}}
+{{- $_ := set $variables $name $value -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $variables -}}
+{{- end -}}
+
+{{/* The content of one of `extraFiles`, in base64. */}}
+{{- define "outpost.extraFile" -}}
+{{- if hasKey . "binaryData" -}}
+{{- nospace .binaryData -}}
+{{- else if hasKey . "stringData" -}}
+{{- b64enc .stringData -}}
+{{- else if eq (ext .mountPath) ".json" -}}
+{{- toRawJson .data | b64enc -}}
+{{- else if eq (ext .mountPath) ".toml" -}}
+{{- include "outpost.toml" .data | b64enc -}}
+{{- else -}}
+{{- toYaml .data | b64enc -}}
+{{- end -}}
 {{- end -}}
