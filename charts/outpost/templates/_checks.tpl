@@ -101,6 +101,9 @@
 {{- include "outpost.checkSecret" (dict "path" (printf "config.forward_agents.%s.key" $name) "value" (dig "key" "" ($agent | default dict))) -}}
 {{- end -}}
 {{- include "outpost.checkSecret" (dict "path" "config.store.password" "value" (dig "store" "password" "" .Values.config)) -}}
+{{- if and .Values.cryptSecret (dig "store" "keys" "" .Values.config) -}}
+{{- fail "\n\nconfig.store.keys: stands beside cryptSecret. Write one of them: config.store.keys for several Secrets, of which the first key encrypts, or cryptSecret for the key `secret_key` of one." -}}
+{{- end -}}
 {{- include "outpost.checkSecrets.list" (dict "path" "config.store.keys" "value" (dig "store" "keys" list .Values.config)) -}}
 {{- end -}}
 

@@ -67,7 +67,10 @@ storage_extra_labels: storage.extraLabels
 {{- end -}}
 {{- $secrets := .image.pullSecrets | default list -}}
 {{- if .cloudMetadata.blockWithIptables -}}
-{{- $containers := kindIs "map" .initContainers | ternary (values (.initContainers | default dict)) .initContainers | default list -}}
+{{- $containers := list -}}
+{{- range .initContainers -}}
+{{- $containers = append $containers . -}}
+{{- end -}}
 {{- $_ := set $options "init_containers" (append $containers (include "outpost.blockMetadata" . | fromYaml)) -}}
 {{- $secrets = concat $secrets (.networkTools.image.pullSecrets | default list) | uniq -}}
 {{- end -}}
