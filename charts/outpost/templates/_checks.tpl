@@ -37,11 +37,8 @@
 {{- define "outpost.checkConfig" -}}
 {{- $instead := dict
   "state_dir" "the chart's volume is mounted there; `persistence` says which"
-  "http.listen" "Outpost listens at port 8080 of its pod; `service.ports` says the port for hubs"
-  "http.admin_listen" "Outpost listens at port 8081 of its pod; `networkPolicy.adminFrom` says who reaches it"
   "http.tls_cert" "write `tlsSecret`, the name of a Secret of the type kubernetes.io/tls"
   "http.tls_key" "write `tlsSecret`, the name of a Secret of the type kubernetes.io/tls"
-  "ssh.listen" "Outpost listens at port 2222 of its pod; `servicessh.enabled` says whether, `servicessh.ports` at which port for hubs"
   "flavors.file" "write the flavors themselves into `flavors`"
   "flavors.credits_file" "write the credits themselves into `credits`" -}}
 {{- range $path, $sentence := $instead -}}
@@ -52,6 +49,13 @@
 {{- end -}}
 {{- if hasKey $table (last $keys) -}}
 {{- fail (printf "\n\nconfig.%s: is the chart's: %s." $path $sentence) -}}
+{{- end -}}
+{{- end -}}
+{{- range $path, $port := dict "http.listen" "8080" "http.admin_listen" "8081" "ssh.listen" "2222" -}}
+{{- $keys := splitList "." $path -}}
+{{- $listen := get (get $.Values.config (first $keys) | default dict) (last $keys) -}}
+{{- if and $listen (not (hasSuffix (printf ":%s" $port) (toString $listen))) -}}
+{{- fail (printf "\n\nconfig.%s: has to end in :%s, since services and probes lead to this port of the pod. `service.ports` and `servicessh.ports` say the ports for hubs." $path $port) -}}
 {{- end -}}
 {{- end -}}
 {{- $spawners := .Values.config.spawners | default dict -}}
@@ -94,7 +98,7 @@
 {{- include "outpost.checkSecret" (dict "path" (printf "%s.%s" $path $key) "value" (dig $key "" ($hub | default dict))) -}}
 {{- end -}}
 {{- include "outpost.checkSecret" (dict "path" (printf "%s.dial.key" $path) "value" (dig "dial" "key" "" ($hub | default dict))) -}}
-{{- include "outpost.checkSecrets.list" (dict "path" (printf "%s.passwords" $path) "value" (dig "passwords" list ($hub | default dict))) -}}
+{{- include "outpost.checkSecretList" (dict "path" (printf "%s.passwords" $path) "value" (dig "passwords" list ($hub | default dict))) -}}
 {{- end -}}
 {{- end -}}
 {{- range $name, $agent := .Values.config.forward_agents -}}
@@ -104,10 +108,26 @@
 {{- if and .Values.cryptSecret (dig "store" "keys" "" .Values.config) -}}
 {{- fail "\n\nconfig.store.keys: stands beside cryptSecret. Write one of them: config.store.keys for several Secrets, of which the first key encrypts, or cryptSecret for the key `secret_key` of one." -}}
 {{- end -}}
-{{- include "outpost.checkSecrets.list" (dict "path" "config.store.keys" "value" (dig "store" "keys" list .Values.config)) -}}
+{{- include "outpost.checkSecretList" (dict "path" "config.store.keys" "value" (dig "store" "keys" list .Values.config)) -}}
+{{- include "outpost.checkVariables" (dict "path" "config.spawners" "value" .Values.config.spawners) -}}
+{{- include "outpost.checkVariables" (dict "path" "singleuser.profileList" "value" .Values.singleuser.profileList) -}}
 {{- end -}}
 
-{{- define "outpost.checkSecrets.list" -}}
+{{/* Variables of servers, wherever `environment` is in a tree. Those of `singleuser.extraEnv` are in a Secret. */}}
+{{- define "outpost.checkVariables" -}}
+{{- range $key, $value := .value -}}
+{{- $path := kindIs "string" $key | ternary (printf "%s.%v" $.path $key) (printf "%s[%v]" $.path $key) -}}
+{{- if and (eq (toString $key) "environment") (kindIs "map" $value) -}}
+{{- range $name, $_ := include "outpost.secretsOf" $value | fromYaml -}}
+{{- fail (printf "\n\n%s.%s: is a secret by its name or as a URL with a user, and would be in a ConfigMap. Write {valueFrom: {secretKeyRef: {name: …, key: …}}}, which names a key of a Secret in the namespace of servers; or write it into singleuser.extraEnv, which is kept in one." $path $name) -}}
+{{- end -}}
+{{- else if or (kindIs "map" $value) (kindIs "slice" $value) -}}
+{{- include "outpost.checkVariables" (dict "path" $path "value" $value) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "outpost.checkSecretList" -}}
 {{- if .value -}}
 {{- if not (kindIs "slice" .value) -}}
 {{- fail (printf "\n\n%s: has to be a list: [{secretKeyRef: {name: …, key: …}}], which names a key of a Secret that you made." .path) -}}
@@ -134,6 +154,9 @@
 
 {{- define "outpost.checkServers" -}}
 {{- with .Values.singleuser -}}
+{{- if and .image.tag (regexMatch "[:@][^/]*$" .image.name) -}}
+{{- fail (printf "\n\nsingleuser.image.tag: stands beside a name that has its tag, %s. Write singleuser.image.name without it." .image.name) -}}
+{{- end -}}
 {{- if and (eq .storage.type "static") (not .storage.static.pvcName) -}}
 {{- fail "\n\nsingleuser.storage.static.pvcName: is needed with storage.type static: the name of a volume claim in the namespace of servers." -}}
 {{- end -}}
@@ -154,6 +177,15 @@
 {{- end -}}
 
 {{- define "outpost.checkFiles" -}}
+{{- with include "outpost.elsewhere" . -}}
+{{- $secret := empty $.Values.singleuser.extraFiles | ternary "" "extraFiles" -}}
+{{- range $name, $_ := include "outpost.secretExtraEnv" $ | fromYaml -}}
+{{- $secret = printf "extraEnv.%s" $name -}}
+{{- end -}}
+{{- if $secret -}}
+{{- fail (printf "\n\nsingleuser.%s: is kept in a Secret, which the chart cannot make %s. Put it into the image, or take it from a Secret that is there (storage.extraVolumes, extraEnv with valueFrom)." $secret .) -}}
+{{- end -}}
+{{- end -}}
 {{- range $name, $file := .Values.singleuser.extraFiles -}}
 {{- if not (regexMatch "^[-._a-zA-Z0-9]+$" $name) -}}
 {{- fail (printf "\n\nsingleuser.extraFiles.%s: its name has to consist of letters, digits, `-`, `_` and `.`, since it is a key of a Secret." (toRawJson $name)) -}}

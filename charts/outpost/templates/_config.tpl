@@ -12,7 +12,10 @@
 {{- include "outpost.merge" (dict "into" $config "from" $written) -}}
 {{- include "outpost.merge" (dict "into" $config.spawners "from" ($spawners | default dict)) -}}
 {{- include "outpost.restrict" $config.spawners.kubernetes -}}
-{{- toYaml $config -}}
+{{- if and (include "outpost.elsewhere" .) (eq $config.spawners.kubernetes.service_account (include "outpost.serversAccount" .)) -}}
+{{- $_ := unset $config.spawners.kubernetes "service_account" -}}
+{{- end -}}
+{{- include "outpost.json" $config -}}
 {{- end -}}
 
 {{/* The configuration without what is written in `config` and `hubs`. */}}
@@ -72,7 +75,7 @@ spawners:
 {{- $file := printf "/etc/outpost-secrets/%s-hubs/%s" (include "outpost.fullname" $) $name -}}
 {{- $_ := set (get $hubs $name) "passwords" (list (dict "file" $file)) -}}
 {{- end -}}
-{{- toYaml $hubs -}}
+{{- include "outpost.json" $hubs -}}
 {{- end -}}
 
 {{/* Those of `hubs` and of `config.hubs`, or the one that there is if there are none. */}}
@@ -87,7 +90,7 @@ spawners:
 {{- if not (or $hubs .Values.outpostUsers) -}}
 {{- $_ := set $hubs "jupyterhub" dict -}}
 {{- end -}}
-{{- toYaml $hubs -}}
+{{- include "outpost.json" $hubs -}}
 {{- end -}}
 
 {{/* Of a list of the context and of the hubs that are written, the names of those whose passwords the chart makes, as a YAML list. */}}
@@ -100,7 +103,7 @@ spawners:
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- toYaml $names -}}
+{{- include "outpost.json" $names -}}
 {{- end -}}
 
 {{/* The Secret with the keys of the database, or nothing where the configuration or a variable says another place. */}}
@@ -186,7 +189,8 @@ spawners:
 {{/* The pod's annotations that change when a restart is needed, as YAML. */}}
 {{- define "outpost.checksums" -}}
 {{- $config := include "outpost.config" . | fromYaml -}}
-{{- $read := pick $config "state_dir" "http" "ssh" "store" "tasks" -}}
+{{- $read := pick $config "state_dir" "http" "store" "tasks" -}}
+{{- $_ := set $read "ssh" (omit ($config.ssh | default dict) "authorized_keys") -}}
 {{- $_ := set $read "log_format" (dig "log" "format" "" $config) -}}
 checksum/restart: {{ list $read .Values.tlsSecret .Values.outpostUsers | toJson | sha256sum }}
 {{- end -}}

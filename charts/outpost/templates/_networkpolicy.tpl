@@ -46,9 +46,11 @@ ipv6: ["fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"]
 
 {{/* Whom servers reach. Takes `singleuser`. */}}
 {{- define "outpost.serversEgress" -}}
-{{- $metadataServer := printf "%s/32" .cloudMetadata.ip -}}
 {{- $private := list "10.0.0.0/8" "100.64.0.0/10" "172.16.0.0/12" "192.168.0.0/16" -}}
 {{- $metadata := include "outpost.metadataRanges" . | fromYaml -}}
+{{- $metadataServer := printf "%s/32" .cloudMetadata.ip -}}
+{{- $closed := concat $private $metadata.ipv4 -}}
+{{- if not (hasPrefix "169.254." $metadataServer) -}}{{- $closed = append $closed $metadataServer | uniq -}}{{- end -}}
 # Hubs in this cluster.
 - ports: [{port: 8081}]
   to:
@@ -88,7 +90,7 @@ ipv6: ["fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"]
 - to:
     - ipBlock:
         cidr: 0.0.0.0/0
-        except: {{ append (concat $private $metadata.ipv4) $metadataServer | uniq | toJson }}
+        except: {{ $closed | toJson }}
     - ipBlock:
         cidr: "::/0"
         except: ["fc00::/7", "fe80::/10"]

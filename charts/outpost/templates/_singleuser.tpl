@@ -13,13 +13,17 @@
 {{- $_ := set $options $option $value -}}
 {{- end -}}
 {{- end -}}
+{{- /* null is nothing in the pod in z2jh, which Kubernetes takes for true. */ -}}
+{{- if not (kindIs "bool" $written.allowPrivilegeEscalation) -}}
+{{- $_ := set $options "allow_privilege_escalation" true -}}
+{{- end -}}
 {{- include "outpost.merge" (dict "into" $options "from" (include "outpost.singleuserImage" . | fromYaml)) -}}
 {{- include "outpost.merge" (dict "into" $options "from" (include "outpost.singleuserStorage" . | fromYaml)) -}}
 {{- include "outpost.merge" (dict "into" $options "from" (include "outpost.singleuserAccount" . | fromYaml)) -}}
 {{- with include "outpost.singleuserVariables" . | fromYaml -}}
 {{- $_ := set $options "environment" . -}}
 {{- end -}}
-{{- toYaml $options -}}
+{{- include "outpost.json" $options -}}
 {{- end -}}
 
 {{/* The options that are a value as it is, each with its path in `singleuser`. */}}
@@ -78,7 +82,7 @@ storage_extra_labels: storage.extraLabels
 {{- $_ := set $options "image_pull_secrets" . -}}
 {{- end -}}
 {{- end -}}
-{{- toYaml $options -}}
+{{- include "outpost.json" $options -}}
 {{- end -}}
 
 {{/* The name of an image with its tag; of {name: …, tag: …}. */}}
@@ -154,7 +158,7 @@ resources: {{ toJson . }}
 {{- if $mounts -}}
 {{- $_ := set $options "volume_mounts" $mounts -}}
 {{- end -}}
-{{- toYaml $options -}}
+{{- include "outpost.json" $options -}}
 {{- end -}}
 
 {{/* The Secret in each namespace of servers with `extraFiles` and with variables that are secret. */}}
@@ -162,12 +166,27 @@ resources: {{ toJson . }}
 {{- include "outpost.fullname" . }}-singleuser
 {{- end -}}
 
+{{/* The account that the chart makes for servers, in each of their namespaces. */}}
+{{- define "outpost.serversAccount" -}}
+{{- include "outpost.fullname" . }}-servers
+{{- end -}}
+
+{{/* Why servers may be where the chart puts nothing, or nothing: in namespaces that are made for users, or in another cluster. */}}
+{{- define "outpost.elsewhere" -}}
+{{- $written := dig "spawners" "kubernetes" dict .Values.config | default dict -}}
+{{- if or $written.kubeconfig $written.context -}}
+in another cluster
+{{- else if regexMatch "\"enable_user_namespaces\":true" (toJson (list $written .Values.singleuser.profileList)) -}}
+in namespaces that are made for users
+{{- end -}}
+{{- end -}}
+
 {{/* The account of servers. Without its token in the pods, unless it is one of the site's. */}}
 {{- define "outpost.singleuserAccount" -}}
 {{- with .Values.singleuser.serviceAccountName -}}
 service_account: {{ . | quote }}
 {{- else -}}
-service_account: {{ include "outpost.fullname" . }}-servers
+service_account: {{ include "outpost.serversAccount" . }}
 automount_service_account_token: false
 {{- end -}}
 {{- end -}}
@@ -178,7 +197,7 @@ server's container that is not root, since containers before and beside it may h
 */}}
 {{- define "outpost.restrict" -}}
 {{- $more := "\"(allow_privilege_escalation|privileged)\":true|\"uid\":0[,}]" -}}
-{{- if and .uid (hasKey . "allow_privilege_escalation") (not (regexMatch $more (toJson .))) -}}
+{{- if and .uid (not (regexMatch $more (toJson .))) -}}
 {{- $container := dict "runAsNonRoot" true "capabilities" (dict "drop" (list "ALL")) -}}
 {{- $pod := dict "seccompProfile" (dict "type" "RuntimeDefault") -}}
 {{- range $option, $ours := dict "container_security_context" $container "pod_security_context" $pod -}}
@@ -195,7 +214,7 @@ server's container that is not root, since containers before and beside it may h
 {{- $reference := dict "name" (include "outpost.singleuserSecret" $) "key" (printf "variable.%s" $name) -}}
 {{- $_ := set $variables $name (dict "valueFrom" (dict "secretKeyRef" $reference)) -}}
 {{- end -}}
-{{- toYaml $variables -}}
+{{- include "outpost.json" $variables -}}
 {{- end -}}
 
 {{/* `extraEnv` by the names of variables: texts, or {valueFrom: …}. */}}
@@ -211,21 +230,29 @@ server's container that is not root, since containers before and beside it may h
 {{- $_ := set $variables $name (or (kindIs "string" $value) (kindIs "map" $value) | ternary $value (toJson $value)) -}}
 {{- end -}}
 {{- end -}}
-{{- toYaml $variables -}}
+{{- include "outpost.json" $variables -}}
 {{- end -}}
 
-{{/* Of these, the texts whose names are those of secrets (`secret_environment`). A template stays where it is filled in. */}}
+{{/* Of these, those that are secrets. */}}
 {{- define "outpost.secretExtraEnv" -}}
+{{- include "outpost.extraEnv" . | fromYaml | include "outpost.secretsOf" -}}
+{{- end -}}
+
+{{/*
+The texts in a table of variables that are secrets: by their names (`secret_environment`), or as URLs with a user. A template stays
+where it is filled in.
+*/}}
+{{- define "outpost.secretsOf" -}}
 {{- $variables := dict -}}
-{{- range $name, $value := include "outpost.extraEnv" . | fromYaml -}}
-{{- $isSecret := regexMatch "(?i)TOKEN|SECRET|PASS|PWD|CREDENTIAL|APIKEY|AUTH|_KEY$" $name -}}
-{{- if and $isSecret $value (kindIs "string" $value) -}}
-{{- if not (contains "{" $value) -}}
+{{- range $name, $value := . -}}
+{{- if and $value (kindIs "string" $value) -}}
+{{- $isSecret := or (regexMatch "(?i)TOKEN|SECRET|PASS|PWD|CREDENTIAL|APIKEY|AUTH|_KEY$" $name) (regexMatch "://[^/?#]*@" $value) -}}
+{{- if and $isSecret (not (contains "{" $value)) -}}
 {{- $_ := set $variables $name $value -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- toYaml $variables -}}
+{{- include "outpost.json" $variables -}}
 {{- end -}}
 
 {{/* The content of one of `extraFiles`, in base64. */}}

@@ -1,6 +1,6 @@
 {{/*
-The hub as which `helm test` starts a server, as YAML: its `name` and where its password is (`secret`, `key`), or the
-`variables` that have both. Nothing, if no password is a file: then there is no test.
+The hub as which `helm test` starts a server, as YAML: its `name` (empty: the first) and where its password is: the `key` of a
+`secret`, or `variables`. Nothing, if its password is in neither: then there is no test.
 */}}
 {{- define "outpost.testHub" -}}
 {{- $hub := dict -}}
@@ -12,11 +12,11 @@ The hub as which `helm test` starts a server, as YAML: its `name` and where its 
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- if and (not $hub) .Values.test.hub -}}
-{{- fail (printf "test.hub: %q is none of the hubs whose password is in a Secret; write one of these, or nothing" .Values.test.hub) -}}
-{{- end -}}
 {{- if and (not $hub) .Values.outpostUsers -}}
-{{- $hub = dict "variables" (include "outpost.secretVariables" . | fromYamlArray) -}}
+{{- $hub = dict "name" .Values.test.hub "variables" (include "outpost.secretVariables" . | fromYamlArray) -}}
+{{- end -}}
+{{- if and (not $hub) .Values.test.hub -}}
+{{- fail (printf "\n\ntest.hub: the password of %s is in no Secret that the values name, so that no test can have it. Name another hub, or none." .Values.test.hub) -}}
 {{- end -}}
 {{- if $hub -}}{{- toYaml $hub -}}{{- end -}}
 {{- end -}}

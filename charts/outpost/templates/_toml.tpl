@@ -54,15 +54,10 @@ than `depth` below are in braces. No `depth`: all are.
 {{- end -}}
 
 {{- define "outpost.tomlKey" -}}
-{{- regexMatch "^[A-Za-z0-9_-]+$" . | ternary . (include "outpost.tomlText" .) -}}
+{{- regexMatch "^[A-Za-z0-9_-]+$" . | ternary . (include "outpost.json" .) -}}
 {{- end -}}
 
-{{/* A text of JSON is one of TOML, but for one character. */}}
-{{- define "outpost.tomlText" -}}
-{{- toRawJson . | replace "\u007f" "\\u007f" -}}
-{{- end -}}
-
-{{/* A value on one line. What is null is left out of lists and tables. */}}
+{{/* A value on one line: texts, numbers and booleans of JSON are those of TOML. What is null is left out of lists and tables. */}}
 {{- define "outpost.tomlValue" -}}
 {{- $parts := list -}}
 {{- if kindIs "map" . -}}
@@ -80,6 +75,6 @@ than `depth` below are in braces. No `depth`: all are.
 {{- end -}}
 [{{ join ", " $parts }}]
 {{- else -}}
-{{- include "outpost.tomlText" . -}}
+{{- include "outpost.json" . -}}
 {{- end -}}
 {{- end -}}
