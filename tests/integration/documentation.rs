@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::support::daemon::{OUTPOST, text};
 
 /// Every page, by its name.
-const PAGES: [(&str, &str); 13] = [
+const PAGES: [(&str, &str); 14] = [
     ("README.md", include_str!("../../README.md")),
     ("docs/accounting.md", include_str!("../../docs/accounting.md")),
     ("docs/admin-api.md", include_str!("../../docs/admin-api.md")),
@@ -25,6 +25,7 @@ const PAGES: [(&str, &str); 13] = [
     ("docs/flavors.md", include_str!("../../docs/flavors.md")),
     ("docs/forward-agent.md", include_str!("../../docs/forward-agent.md")),
     ("docs/helm.md", include_str!("../../docs/helm.md")),
+    ("docs/image.md", include_str!("../../docs/image.md")),
     ("docs/kubernetes.md", include_str!("../../docs/kubernetes.md")),
     ("docs/kubespawner.md", include_str!("../../docs/kubespawner.md")),
     ("docs/overrides.md", include_str!("../../docs/overrides.md")),

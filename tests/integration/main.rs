@@ -11,6 +11,7 @@ mod example;
 mod flavors;
 mod forward_agent;
 mod hub_calls;
+mod image;
 mod kills;
 mod kubernetes;
 mod limits;

@@ -153,7 +153,7 @@ spawners:
 {{- $keys = concat $keys (dig "ssh_keys" list ($hub | default dict)) -}}
 {{- end -}}
 {{- end -}}
-{{- if $keys -}}true{{- end -}}
+{{- if or $keys (dig "ssh" "listen" "" .Values.config) -}}true{{- end -}}
 {{- end -}}
 {{- end -}}
 

@@ -16,6 +16,19 @@
 {{- end -}}
 {{- end -}}
 
+{{/* What belongs into a hub's jupyterhub_config.py; of a list of the URL and the hub's name. */}}
+{{- define "outpost.hubSettings" -}}
+import base64
+c.JupyterHub.spawner_class = "outpostspawner.OutpostSpawner"
+c.OutpostSpawner.request_url = "{{ index . 0 }}/services"
+credential = base64.b64encode("{{ index . 1 }}:<password>".encode()).decode()
+c.OutpostSpawner.request_headers = {
+    "Content-Type": "application/json",
+    "Accept": "application/json",
+    "Authorization": f"Basic {credential}",
+}
+{{- end -}}
+
 {{/* How the password of a hub is found; of a list of the context, the hub's name and the hub. */}}
 {{- define "outpost.passwordCommand" -}}
 {{- $name := index . 1 -}}

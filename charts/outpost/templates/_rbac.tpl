@@ -20,7 +20,7 @@ Takes the backend's section. Lists and tables are both taken, as the configurati
 {{- $all = append $all $unlisted -}}
 {{- end -}}
 {{- end -}}
-{{- toYaml $all -}}
+{{- include "outpost.json" $all -}}
 {{- end -}}
 
 {{/* The plural of a kind, as Outpost asks for it. */}}
@@ -95,7 +95,7 @@ hold in them, and `clusterRules`. Those with a `kubeconfig` or a `context` have 
   "account" (toString $backend.service_account)) -}}
 {{- end -}}
 {{- end -}}
-{{- toYaml $backends -}}
+{{- include "outpost.json" $backends -}}
 {{- end -}}
 
 {{/* The namespaces of servers in this cluster, as YAML: for each its `backends`, and the `rules` and `accounts` of all of them. */}}
@@ -110,7 +110,7 @@ hold in them, and `clusterRules`. Those with a `kubeconfig` or a `context` have 
   "accounts" (append $one.accounts $backend.account | uniq)) -}}
 {{- end -}}
 {{- end -}}
-{{- toYaml $all -}}
+{{- include "outpost.json" $all -}}
 {{- end -}}
 
 {{/* Rules in the words of RBAC, each below its reason. Takes a list of rules. */}}

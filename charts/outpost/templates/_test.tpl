@@ -18,5 +18,5 @@ The hub as which `helm test` starts a server, as YAML: its `name` (empty: the fi
 {{- if and (not $hub) .Values.test.hub -}}
 {{- fail (printf "\n\ntest.hub: the password of %s is in no Secret that the values name, so that no test can have it. Name another hub, or none." .Values.test.hub) -}}
 {{- end -}}
-{{- if $hub -}}{{- toYaml $hub -}}{{- end -}}
+{{- if $hub -}}{{- include "outpost.json" $hub -}}{{- end -}}
 {{- end -}}

@@ -1,5 +1,7 @@
 //! A hub that counts what it is told, and misbehaves on demand: the real one does not.
 
+use std::net::TcpListener;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,6 +11,8 @@ use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use axum::routing::IntoMakeService;
+use axum_server::tls_rustls::RustlsConfig;
 use serde_json::Value;
 
 use super::eventually;
@@ -42,19 +46,31 @@ pub struct FakeHub {
 
 impl FakeHub {
     pub async fn start() -> Self {
+        let (hub, listener, service) = Self::bound("http").await;
+        tokio::spawn(axum_server::from_tcp(listener).unwrap().serve(service));
+        hub
+    }
+
+    /// With the certificate and the key of these PEM files.
+    pub async fn start_with_tls(certificate: &Path, key: &Path) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = RustlsConfig::from_pem_file(certificate, key).await.unwrap();
+        let (hub, listener, service) = Self::bound("https").await;
+        tokio::spawn(axum_server::from_tcp_rustls(listener, config).unwrap().serve(service));
+        hub
+    }
+
+    async fn bound(scheme: &str) -> (Self, TcpListener, IntoMakeService<Router>) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let hub = Self {
-            url: format!("http://{}", listener.local_addr().unwrap()),
+            url: format!("{scheme}://{}", listener.local_addr().unwrap()),
             calls: Arc::default(),
             behaviour: Arc::new(Mutex::new(Behaviour::Answer(204))),
             exceptions: Arc::default(),
             at_once: Arc::default(),
         };
-        let router = Router::new().fallback(answer).with_state(hub.clone());
-        tokio::spawn(async move {
-            axum_server::from_tcp(listener.into_std().unwrap()).unwrap().serve(router.into_make_service()).await
-        });
-        hub
+        let service = Router::new().fallback(answer).with_state(hub.clone()).into_make_service();
+        (hub, listener.into_std().unwrap(), service)
     }
 
     pub fn api(&self) -> String {

@@ -17,7 +17,7 @@ setsid "$@" </dev/null >>"$log" 2>&1 &
 pid=$!
 echo "$pid"
 cat >/dev/null
-kill -KILL -- "-$pid" 2>/dev/null || kill -KILL "$pid"
+kill -KILL "-$pid" 2>/dev/null || kill -KILL "$pid"
 wait "$pid"
 status=$?
 [ -z "$folder" ] || rm -rf "$folder"
