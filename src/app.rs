@@ -124,12 +124,14 @@ impl App {
         let (changes, changed) = Changes::channel();
         let (reloads, reload_requests) = Reloads::channel();
         let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
+        // What is in flight may still need them when a gentle end has begun: backends, and connections to hubs' sides.
+        let abort = CancellationToken::new();
         let context = process::Context {
             state_dir: state_dir.path().to_owned(),
             instance: state_dir.instance()?,
             changes,
             tracker: tracker.clone(),
-            shutdown: shutdown.clone(),
+            shutdown: abort.clone(),
             supervisor: options.supervisor.clone(),
         };
         let spawners = Registry::default();
@@ -141,8 +143,6 @@ impl App {
                     .map_err(|error| format!("spawners.{name}: {error}"))?,
             );
         }
-        // What is in flight may still need them when a gentle end has begun.
-        let abort = CancellationToken::new();
         let listening = api.address().map_err(|error| format!("http.listen: {error}"))?;
         let dials = Dials::new(listening, metrics.clone(), tracker.clone(), abort.clone());
         dials.reconfigure(config.dials());
@@ -171,6 +171,7 @@ impl App {
             looks: crate::outpost::Looks::default(),
             reloads,
             tracker,
+            ending: CancellationToken::new(),
             abort,
         });
         Ok(Self {
@@ -251,10 +252,12 @@ impl App {
         }
         outpost.load().await?;
         let generated = credentials::first(&outpost.store, &config).await?;
+        // Else it is read a little later; what was made is shown in any case.
         if generated.is_some()
-            && let Ok(passwords) = outpost.store.passwords().await
+            && let (Ok(passwords), Ok(ssh_keys)) = (outpost.store.passwords().await, outpost.store.ssh_keys().await)
         {
             outpost.auth.update(passwords);
+            outpost.ssh_keys.update(ssh_keys);
         }
         Ok(generated)
     }
@@ -287,31 +290,31 @@ impl App {
             .ssh
             .take()
             .map(|listener| outpost.tracker.spawn(listener.serve(outpost.clone(), self.shutdown.clone())));
-        let serve = |listener: Listener, router| {
-            listener.serve(router, self.shutdown.clone(), settings.request_timeout, settings.shutdown_timeout)
-        };
-        let mut api = Box::pin(serve(self.api.take().ok_or("it runs already")?, http::router(outpost.clone())));
-        let mut admin =
-            Box::pin(serve(self.admin.take().ok_or("it runs already")?, http::admin::router(outpost.clone())));
+        let (api, admin) = (self.api.take().ok_or("it runs already")?, self.admin.take().ok_or("it runs already")?);
+        let patience = settings.request_timeout;
+        let api = api.serve(http::router(outpost.clone()), self.shutdown.clone(), patience, settings.shutdown_timeout);
+        // Probes are answered as long as hubs' requests are waited for.
+        let unprobed = CancellationToken::new();
+        let admin = admin.serve(http::admin::router(outpost.clone()), unprobed.clone(), patience, LAST_GRACE);
+        let (mut api, mut admin) = (Box::pin(api), Box::pin(admin));
         let reconnect = self.reconnect();
         tokio::pin!(reconnect);
-        let (mut connecting, mut administrable) = (true, true);
+        let mut connecting = true;
         let result = loop {
             tokio::select! {
-                result = &mut api => break result.map_err(|error| format!("http.listen: {error}")),
-                result = &mut admin, if administrable => {
-                    administrable = false;
-                    // In the end it is hubs' requests that are waited for.
-                    if !self.shutdown.is_cancelled() {
-                        break result.map_err(|error| format!("http.admin_listen: {error}"));
-                    }
+                result = &mut api => {
+                    unprobed.cancel();
+                    let _ = admin.await;
+                    break result.map_err(|error| format!("http.listen: {error}"));
                 }
+                result = &mut admin => break result.map_err(|error| format!("http.admin_listen: {error}")),
                 result = &mut reconnect, if connecting => match result {
                     Ok(()) => connecting = false,
                     Err(error) => break Err(error),
                 },
             }
         };
+        outpost.ending.cancel();
         self.shutdown.cancel();
         if let Some(forwards) = forwards {
             // They end by themselves: `ssh.drain_timeout`.
@@ -321,6 +324,11 @@ impl App {
         outpost.tracker.close();
         if tokio::time::timeout(LAST_GRACE, outpost.tracker.wait()).await.is_err() {
             tracing::warn!("some background work did not end in time; the next start goes on with it");
+        }
+        if *outpost.loaded.borrow()
+            && let Ok(Err(error)) = tokio::time::timeout(LAST_GRACE, outpost.store.leave(&outpost.instance)).await
+        {
+            tracing::warn!(cause = error.cause(), "other Outposts go on with what was under way a little later");
         }
         outpost.store.close().await;
         result

@@ -5,7 +5,7 @@
 mod environment;
 mod ssh_keys;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 pub use self::environment::{Credential, Environment};
-pub use self::ssh_keys::ConfiguredKey;
+pub use self::ssh_keys::{ConfiguredKey, SHARED, of_several};
 use crate::model::overlap;
 use crate::spawner::SpawnerSettings;
 use crate::{admission, forward_agent, http, hub, ssh, store, tasks, telemetry};
@@ -171,7 +171,7 @@ impl Config {
             note(format!("forward_agents.{name:?}"), hub::check_name(name));
             note(format!("forward_agents.{name:?}"), agent.check());
         }
-        mistakes.extend(self.ssh_keys().err());
+        mistakes.extend(self.ssh_keys(None).err());
         mistakes.extend(self.shared_listeners());
         if mistakes.is_empty() { Ok(()) } else { Err(mistakes.join("\n")) }
     }
@@ -200,14 +200,39 @@ impl Config {
     ///
     /// # Errors
     /// As [`ssh_keys`](Self::ssh_keys).
-    pub fn ssh_key_warnings(&self, now: DateTime<Utc>) -> Result<Vec<String>, String> {
-        let keys = self.ssh_keys()?;
+    pub fn ssh_key_warnings(&self, environment: &Environment, now: DateTime<Utc>) -> Result<Vec<String>, String> {
+        // Whichever hub's they are.
+        let keys = self.ssh_keys(Some(""))?;
         let idle = |key: &ConfiguredKey| Some(format!("{} is of no use: {}", key.place, key.key.idle(now)?));
         let mut warnings: Vec<_> = keys.iter().filter_map(idle).collect();
         if !keys.is_empty() && self.ssh.listen.is_none() {
-            warnings.push("hubs have ssh_keys, but there is no SSH server without [ssh] listen".to_owned());
+            warnings.push("there are SSH keys, but there is no SSH server without [ssh] listen".to_owned());
+        }
+        let with_password = self.hubs.iter().filter(|(_, hub)| !hub.passwords.is_empty()).map(|(name, _)| name.clone());
+        let of_variables = environment.credentials()?.into_iter().map(|credential| credential.hub);
+        let hubs: BTreeSet<_> = with_password.chain(of_variables).collect();
+        if !self.ssh.authorized_keys.is_empty() && hubs.len() > 1 {
+            warnings.push(format!("{}: {}", SHARED, of_several(hubs.iter())));
         }
         Ok(warnings)
+    }
+
+    /// The files that are named here and read anew when they change: flavors and credits, and what hubs are known and called
+    /// by. Those of the database and of the listeners are not among them.
+    #[must_use]
+    pub fn files_read_anew(&self) -> Vec<&Path> {
+        let mut files: Vec<_> = self.flavors.files().into_iter().map(|(_, path)| path).collect();
+        for hub in self.hubs.values() {
+            let tokens = [&hub.flavors_update_token, &hub.ssh_recreate_token].into_iter().flatten();
+            let secrets = hub.passwords.iter().chain(tokens).chain(hub.dial.as_ref().map(|dial| &dial.key));
+            files.extend(secrets.filter_map(|secret| match secret {
+                Secret::File(path) => Some(path.as_path()),
+                Secret::Env(_) => None,
+            }));
+            let known_hosts = hub.dial.as_ref().and_then(|dial| dial.known_hosts.as_ref());
+            files.extend(hub.ca_file.iter().chain(known_hosts).map(PathBuf::as_path));
+        }
+        files
     }
 
     fn known_spawner(&self, name: &str) -> Result<(), String> {

@@ -46,7 +46,11 @@ pub struct Settings {
     /// How long a client may take for the head and for the body of a request.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
-    /// How long requests in flight may take to end when Outpost stops.
+    /// How long Outpost goes on as before, but says that it is not ready, when it is asked to stop: whoever sends it requests
+    /// has to notice.
+    #[serde(with = "humantime_serde")]
+    pub drain_delay: Duration,
+    /// How long requests in flight may take to end when Outpost stops, after `drain_delay`.
     #[serde(with = "humantime_serde")]
     pub shutdown_timeout: Duration,
     /// The certificate chain (PEM). With it and `tls_key` the API is served by HTTPS.
@@ -63,6 +67,7 @@ impl Default for Settings {
             base_path: String::new(),
             body_limit: 1024 * 1024,
             request_timeout: Duration::from_secs(30),
+            drain_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(20),
             tls_cert: None,
             tls_key: None,

@@ -145,6 +145,13 @@ impl Settings {
             .map_or(Ok(()), |api_url| base_url(api_url).map(drop).map_err(|error| format!("api_url: {error}")))
     }
 
+    /// What is in `ca_file`.
+    fn authorities(&self) -> Result<Option<Vec<u8>>, String> {
+        let read =
+            |path: &PathBuf| std::fs::read(path).map_err(|error| format!("ca_file: {}: {error}", path.display()));
+        self.ca_file.as_ref().map(read).transpose()
+    }
+
     /// A client with these settings; with `certificates` it is also known by the server's own certificate and trusts the
     /// hub's internal authorities: a hub with `internal_ssl` answers nobody else.
     ///
@@ -161,8 +168,7 @@ impl Settings {
             .dns_resolver(url::PublicResolver)
             .user_agent(concat!("outpost/", env!("CARGO_PKG_VERSION")))
             .tls_danger_accept_invalid_certs(self.insecure_tls);
-        if let Some(path) = &self.ca_file {
-            let pem = std::fs::read(path).map_err(|error| format!("ca_file: {}: {error}", path.display()))?;
+        if let Some((path, pem)) = self.ca_file.as_ref().zip(self.authorities()?) {
             let certificates = reqwest::Certificate::from_pem_bundle(&pem)
                 .map_err(|error| format!("ca_file: {} holds no PEM certificates: {error}", path.display()))?;
             builder = builder.tls_certs_merge(certificates);
@@ -209,6 +215,7 @@ pub struct Hub {
     /// Held by the start that is being weighed against limits.
     pub claims: tokio::sync::Mutex<()>,
     client: reqwest::Client,
+    authorities: Option<Vec<u8>>,
     calls: Semaphore,
     pinned: RwLock<Option<Url>>,
     metrics: Arc<Metrics>,
@@ -249,6 +256,7 @@ impl Hub {
         Ok(Self {
             name: name.into(),
             client: settings.client(None)?,
+            authorities: settings.authorities()?,
             starts: Arc::new(Semaphore::new(settings.concurrent_starts)),
             claims: tokio::sync::Mutex::default(),
             calls: Semaphore::new(CALLS_AT_ONCE),
@@ -421,7 +429,7 @@ impl Hubs {
         Ok(hubs.entry(hub.name.clone()).or_insert(hub).clone())
     }
 
-    /// Takes over changed settings; hubs whose settings are the same stay as they are.
+    /// Takes over changed settings and authorities; hubs of which both are the same stay as they are.
     ///
     /// # Errors
     /// A sentence that names the hub whose settings cannot be used; nothing is changed then.
@@ -430,7 +438,8 @@ impl Hubs {
         let mut changed = HashMap::new();
         for (name, hub) in &*hubs {
             let new = settings.get(&**name).cloned().unwrap_or_default();
-            if new != hub.settings {
+            let authorities = new.authorities().map_err(|error| format!("hubs.{name:?}.{error}"))?;
+            if new != hub.settings || authorities != hub.authorities {
                 let pinned = hub.api_url();
                 let hub = Hub::new(name, new, pinned.as_ref().map(Url::as_str), self.metrics.clone());
                 changed.insert(name.clone(), Arc::new(hub.map_err(|error| format!("hubs.{name:?}.{error}"))?));

@@ -90,6 +90,8 @@ pub struct Outpost {
     pub reloads: Reloads,
     /// All background work, so that an end can wait for it.
     pub tracker: TaskTracker,
+    /// Cancelled when the end was asked for: requests are still answered, and no new ones are to be sent here.
+    pub ending: CancellationToken,
     /// Ends what is still running when the time for a gentle end is over.
     pub abort: CancellationToken,
 }
@@ -155,6 +157,9 @@ impl Outpost {
 
     /// Why this Outpost cannot work just now; empty: it can.
     pub async fn unready(&self) -> Vec<String> {
+        if self.ending.is_cancelled() {
+            return vec!["it is ending".to_owned()];
+        }
         let mut reasons = Vec::new();
         if let Err(error) = self.store.ping().await {
             reasons.push(format!("the database does not answer ({})", error.cause().unwrap_or_default()));

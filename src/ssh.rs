@@ -37,6 +37,9 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// Name or address and port that hubs reach it by, for `outpost ssh fingerprint`. Default: `listen`; without a port: its port.
     pub public_address: Option<String>,
+    /// SSH public keys of the only hub that has a password: lines of `authorized_keys`. Where there are several hubs they are
+    /// left out, since each hub's are its own.
+    pub authorized_keys: Vec<String>,
     /// How many connections a hub may have at once.
     pub connections_per_hub: usize,
     /// How many open forwards (channels) a hub may have at once, over all its connections.
@@ -70,6 +73,7 @@ impl Default for Settings {
         Self {
             listen: None,
             public_address: None,
+            authorized_keys: Vec::new(),
             connections_per_hub: 100,
             channels_per_hub: 10_000,
             unauthenticated: 100,

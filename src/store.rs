@@ -10,6 +10,7 @@ mod definitions;
 mod history;
 mod host_keys;
 mod hubs;
+mod instances;
 mod lifetime;
 mod ring;
 mod rotation;
@@ -20,14 +21,12 @@ mod tokens;
 mod tunnels;
 mod usage;
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
@@ -278,51 +277,6 @@ impl Store {
     pub async fn ping(&self) -> Result<()> {
         self.timed("ping", async {
             on!(&self.db, |pool| sqlx::query("SELECT 1").execute(pool).await.map(drop).map_err(Error::from))
-        })
-        .await
-    }
-
-    /// Says that the Outpost `instance` lives.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn heartbeat(&self, instance: &str) -> Result<()> {
-        const SQL: &str = "INSERT INTO instances (id, seen_at) VALUES ($1, $2) \
-                           ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at";
-        let now = self.clock.now();
-        self.timed("heartbeat", async {
-            on!(&self.db, |pool| sqlx::query(SQL)
-                .bind(instance)
-                .bind(now)
-                .execute(pool)
-                .await
-                .map(drop)
-                .map_err(Error::from))
-        })
-        .await
-    }
-
-    /// When each Outpost was last seen.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn last_seen(&self) -> Result<HashMap<String, DateTime<Utc>>> {
-        const SQL: &str = "SELECT id, seen_at FROM instances";
-        self.timed("last_seen", async {
-            let rows: Vec<(String, DateTime<Utc>)> = on!(&self.db, |pool| sqlx::query_as(SQL).fetch_all(pool).await?);
-            Ok(rows.into_iter().collect())
-        })
-        .await
-    }
-
-    /// The Outposts that were seen since `since`.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn instances(&self, since: DateTime<Utc>) -> Result<Vec<String>> {
-        const SQL: &str = "SELECT id FROM instances WHERE seen_at >= $1";
-        self.timed("instances", async {
-            on!(&self.db, |pool| Ok(sqlx::query_scalar(SQL).bind(since).fetch_all(pool).await?))
         })
         .await
     }

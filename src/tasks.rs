@@ -79,20 +79,22 @@ const PRUNE: Duration = Duration::from_secs(3600);
 /// Rows that were written this long before the last look are read again: clocks differ, and transactions end late.
 const OVERLAP: TimeDelta = TimeDelta::seconds(20);
 
-/// Starts all tasks on the tracker of `outpost`. They end when `shutdown` is cancelled.
+/// Starts all tasks on the tracker of `outpost`. They end when `shutdown` is cancelled, but for those that starts in flight
+/// need: these go on until the last request was answered.
 pub fn run_all(outpost: &Arc<Outpost>, changes: mpsc::UnboundedReceiver<Uid>, shutdown: &CancellationToken) {
     let settings = outpost.config.load().tasks.clone();
     let tracker = &outpost.tracker;
-    tracker.spawn(every("refresh", settings.refresh, outpost.clone(), shutdown.clone(), refresh));
+    let abort = &outpost.abort;
+    tracker.spawn(every("refresh", settings.refresh, outpost.clone(), abort.clone(), refresh));
+    tracker.spawn(every("heartbeat", HEARTBEAT, outpost.clone(), abort.clone(), heartbeat));
+    tracker.spawn(watch_changes(outpost.clone(), changes, abort.clone()));
     tracker.spawn(every("reconcile", settings.reconcile, outpost.clone(), shutdown.clone(), reconcile::run_once));
     tracker.spawn(every("definitions", DEFINITIONS, outpost.clone(), shutdown.clone(), definitions));
     tracker.spawn(every("queue", QUEUE, outpost.clone(), shutdown.clone(), queue));
     tracker.spawn(every("expire", EXPIRE, outpost.clone(), shutdown.clone(), expire));
     tracker.spawn(every("touch", TOUCH, outpost.clone(), shutdown.clone(), touch));
-    tracker.spawn(every("heartbeat", HEARTBEAT, outpost.clone(), shutdown.clone(), heartbeat));
     tracker.spawn(every("prune", PRUNE, outpost.clone(), shutdown.clone(), prune));
     tracker.spawn(tunnels::run(outpost.clone(), shutdown.clone()));
-    tracker.spawn(watch_changes(outpost.clone(), changes, shutdown.clone()));
 }
 
 async fn every<F>(
@@ -165,7 +167,8 @@ async fn expire(outpost: Arc<Outpost>) -> Result<()> {
 
 async fn heartbeat(outpost: Arc<Outpost>) -> Result<()> {
     outpost.store.heartbeat(&outpost.instance).await?;
-    outpost.take_over().await
+    // What is left behind is for one that goes on.
+    if outpost.ending.is_cancelled() { Ok(()) } else { outpost.take_over().await }
 }
 
 async fn touch(outpost: Arc<Outpost>) -> Result<()> {
@@ -177,5 +180,6 @@ async fn touch(outpost: Arc<Outpost>) -> Result<()> {
 async fn prune(outpost: Arc<Outpost>) -> Result<()> {
     let keep = TimeDelta::from_std(outpost.config.load().tasks.keep_history).unwrap_or(TimeDelta::MAX);
     let Some(before) = outpost.clock.now().checked_sub_signed(keep) else { return Ok(()) };
-    outpost.store.prune_history(before).await.map(drop)
+    outpost.store.prune_history(before).await?;
+    outpost.store.prune_instances(before).await.map(drop)
 }

@@ -25,7 +25,6 @@ pub struct Generated {
 
 /// Makes the database agree with the configuration and the environment; what the command line made stays.
 pub(super) async fn apply(store: &Store, config: &Config, environment: &Environment) -> Result<()> {
-    ssh_keys::apply(store, config).await?;
     let mut wanted: Vec<(String, Source, SecretString)> = Vec::new();
     for (hub, settings) in &config.hubs {
         store.add_hub(hub).await?;
@@ -59,7 +58,7 @@ pub(super) async fn apply(store: &Store, config: &Config, environment: &Environm
     for row in rows.iter().filter(|row| row.source != Source::Cli.as_str() && !kept.contains(&row.id)) {
         store.remove_password(&row.id).await?;
     }
-    Ok(())
+    ssh_keys::apply(store, config).await
 }
 
 /// Makes a credential if there is no hub at all. Whoever calls this has to show it.
@@ -78,6 +77,7 @@ pub(super) async fn first(store: &Store, config: &Config) -> Result<Option<Gener
     .await??;
     store.add_hub(FIRST_HUB).await?;
     store.add_password(FIRST_HUB, Source::Cli, &hash, 1).await?;
+    ssh_keys::apply(store, config).await?;
     Ok(Some(Generated { hub: FIRST_HUB.to_owned(), password: password.into() }))
 }
 

@@ -1,5 +1,7 @@
-//! A changed configuration, without a restart: looked for every two seconds and on SIGHUP. A bad file changes nothing.
+//! A changed configuration, without a restart: the file and those that it names are looked at every two seconds and on SIGHUP. A
+//! bad file changes nothing.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,15 +15,16 @@ use crate::config::Config;
 use crate::http::Tls;
 use crate::outpost::{Outpost, ReloadRequest, Reloaded};
 use crate::spawner::process;
+use crate::ssh;
 
 const PERIOD: Duration = Duration::from_secs(2);
 
-/// When a file changed, and how long it is. A symbolic link is followed, since Kubernetes swaps links.
-type Stamp = Option<(SystemTime, u64)>;
+/// Which file it is, when it changed, and how long it is. A symbolic link is followed, since Kubernetes swaps links.
+type Stamp = Option<(u64, SystemTime, u64)>;
 
 fn stamp(path: Option<&Path>) -> Stamp {
     let metadata = std::fs::metadata(path?).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
+    Some((metadata.ino(), metadata.modified().ok()?, metadata.len()))
 }
 
 pub(super) async fn watch(
@@ -36,9 +39,9 @@ pub(super) async fn watch(
     let path = options.path.as_deref();
     let (certificate, key) = (options.config.http.tls_cert.as_deref(), options.config.http.tls_key.as_deref());
     let look = || {
-        let flavors =
-            outpost.config.load().flavors.files().iter().map(|(_, path)| stamp(Some(path))).collect::<Vec<_>>();
-        ([stamp(path)], [stamp(certificate), stamp(key)], flavors)
+        let named =
+            outpost.config.load().files_read_anew().into_iter().map(|path| stamp(Some(path))).collect::<Vec<_>>();
+        ([stamp(path)], [stamp(certificate), stamp(key)], named)
     };
     let (mut seen, mut read) = (look(), look());
     let (mut unread, mut told) = (false, None);
@@ -116,7 +119,7 @@ async fn reload(outpost: &Arc<Outpost>, options: &Options, context: &process::Co
     }
     let config = Config {
         http: old.http.clone(),
-        ssh: old.ssh.clone(),
+        ssh: ssh::Settings { authorized_keys: new.ssh.authorized_keys.clone(), ..old.ssh.clone() },
         store: old.store.clone(),
         tasks: old.tasks.clone(),
         ..new
@@ -145,6 +148,7 @@ fn differences(old: &Config, new: &Config) -> Reloaded {
         changed: names(&[
             ("spawner", new.spawner != old.spawner),
             ("log.level", new.log.level != old.log.level),
+            ("ssh.authorized_keys", new.ssh.authorized_keys != old.ssh.authorized_keys),
             ("hubs", new.hubs != old.hubs),
             ("spawners", new.spawners != old.spawners),
             ("overrides", new.overrides != old.overrides),
@@ -152,7 +156,7 @@ fn differences(old: &Config, new: &Config) -> Reloaded {
         ]),
         at_restart: names(&[
             ("http", new.http != old.http),
-            ("ssh", new.ssh != old.ssh),
+            ("ssh", ssh::Settings { authorized_keys: old.ssh.authorized_keys.clone(), ..new.ssh.clone() } != old.ssh),
             ("store", new.store != old.store),
             ("tasks", new.tasks != old.tasks),
             ("state_dir", new.state_dir != old.state_dir),

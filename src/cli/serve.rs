@@ -1,6 +1,7 @@
 //! `outpost serve` and `outpost check-config`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::signal::unix::{SignalKind, signal};
@@ -10,6 +11,7 @@ use super::{BAD_CONFIGURATION, Context, FAILED, Failure, Outcome, hub};
 use crate::app::{App, FIRST_LOOK, Generated, Options};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::outpost::Outpost;
 use crate::spawner::SpawnerSettings;
 use crate::spawner::process::open_files;
 use crate::store::Ring;
@@ -44,26 +46,34 @@ pub(super) async fn serve(context: Context) -> Outcome {
     }
     tracing::info!(api = %api, admin = %admin, version = env!("CARGO_PKG_VERSION"), "Outpost is up");
     #[expect(clippy::disallowed_methods, reason = "it waits for the end of the process, which waits for the tracker")]
-    let signals = tokio::spawn(handle_signals(app.shutdown.clone(), app.outpost.abort.clone()));
+    let signals = tokio::spawn(handle_signals(app.outpost.clone(), app.shutdown.clone()));
     let result = app.run().await;
     signals.abort();
     Ok(result?)
 }
 
-/// The first signal ends gently, the second at once.
-async fn handle_signals(shutdown: CancellationToken, abort: CancellationToken) {
+/// The first signal ends gently, after `http.drain_delay`, the second at once.
+async fn handle_signals(outpost: Arc<Outpost>, shutdown: CancellationToken) {
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         return;
     };
-    for token in [shutdown, abort] {
+    let mut signals = async || {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("ending; servers go on");
-        token.cancel();
+    };
+    signals().await;
+    let delay = outpost.config.load().http.drain_delay;
+    tracing::info!(drain_delay = ?delay, "ending; servers go on");
+    outpost.ending.cancel();
+    if tokio::time::timeout(delay, signals()).await.is_err() {
+        shutdown.cancel();
+        signals().await;
     }
+    tracing::info!("ending at once; servers go on");
+    outpost.abort.cancel();
     std::process::exit(i32::from(FAILED));
 }
 
@@ -96,7 +106,7 @@ async fn check(context: &Context) -> Outcome {
         if let Some(Err(mistake)) = settings.dial.as_ref().map(|dial| dial.login().read()) {
             mistakes.push(format!("hubs.{name:?}.dial.{mistake}"));
         }
-        if let Err(mistake) = client::Hub::new(name, settings.clone(), None, std::sync::Arc::new(Metrics::default())) {
+        if let Err(mistake) = client::Hub::new(name, settings.clone(), None, Arc::new(Metrics::default())) {
             mistakes.push(format!("hubs.{name:?}.{mistake}"));
         }
     }
@@ -154,7 +164,7 @@ pub(super) async fn check_config(context: &Context) -> Outcome {
     let mut warnings = config.overrides.warnings();
     warnings.extend(config.flavors.check_files()?);
     warnings.extend(open_files::most().ok().and_then(|most| config.ssh.warning(most)));
-    warnings.extend(config.ssh_key_warnings(Clock::System.now())?);
+    warnings.extend(config.ssh_key_warnings(&context.environment, Clock::System.now())?);
     if config.hubs.len() != 1 {
         let of = |(name, settings): (&String, &SpawnerSettings)| {
             settings.warnings().into_iter().map(|warning| format!("[spawners.{name}] {warning}")).collect::<Vec<_>>()

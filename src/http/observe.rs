@@ -27,6 +27,10 @@ pub(super) async fn observe(State(outpost): State<App>, request: Request, next: 
     let span = tracing::error_span!("request", id = %id, method, route, hub.name = tracing::field::Empty, actor = tracing::field::Empty);
     let begun = std::time::Instant::now();
     let mut response = REQUEST_ID.scope(id, next.run(request)).instrument(span.clone()).await;
+    if outpost.ending.is_cancelled() {
+        // The client's next request needs a new connection, which leads to an Outpost that goes on.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let status = response.status();
     outpost.metrics.requests.get_or_create(&RequestLabels { method, route, status: status.as_u16() }).inc();
     let _entered = span.enter();

@@ -15,9 +15,6 @@ use super::{BeginWrite as _, Store, on};
 use crate::error::{Error, Result};
 use crate::model::{Counted, Need, OfFlavor, Phase, Quota, Scope, Server, StoredRequest};
 
-/// Starts that wait for an Outpost which was not seen for this long hold up nobody.
-const ABSENT_AFTER: TimeDelta = TimeDelta::seconds(30);
-
 /// At most this many of a user's servers are named in a refusal.
 const NAMED: i64 = 10;
 
@@ -417,18 +414,6 @@ impl Store {
             })
         })
         .await
-    }
-
-    /// The Outposts that are there to start what they have in the queue.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn alive(&self) -> Result<Vec<String>> {
-        self.instances(self.alive_since()).await
-    }
-
-    fn alive_since(&self) -> DateTime<Utc> {
-        self.clock.now() - ABSENT_AFTER
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod admin;
 mod definitions;
+mod ending;
+mod mounted;
 mod secrets;
 mod try_server;
 

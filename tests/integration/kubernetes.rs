@@ -1,5 +1,6 @@
 //! The Kubernetes backend against a real API server.
 
+mod audit;
 mod budget;
 mod capacity;
 mod check;
@@ -27,9 +28,11 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
+use outpost::config::Config;
 use outpost::error::{Error, Result};
 use outpost::model::{Environment, Handle, Launch, ServerId, Uid};
-use outpost::spawner::{Progress, ProgressEvent, Spawner, Started, Status};
+use outpost::spawner::kubernetes::settings::Settings;
+use outpost::spawner::{Progress, ProgressEvent, Spawner, SpawnerSettings, Started, Status};
 use serde::de::DeserializeOwned;
 use serde_json::Map;
 
@@ -63,6 +66,15 @@ pub fn configuration(kubeconfig: &Path, namespace: &str, settings: &str) -> Stri
     )
 }
 
+/// The settings of that backend.
+pub fn settings_of(namespace: &str, settings: &str) -> Settings {
+    let config = Config::parse(&configuration(Path::new("none"), namespace, settings)).unwrap();
+    match &config.spawners["cluster"] {
+        SpawnerSettings::Kubernetes(settings) => settings.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// An Outpost in this process whose servers are pods of a namespace of its own.
 pub struct Site {
     pub outpost: TestOutpost,
@@ -88,7 +100,18 @@ impl Site {
         script: impl Fn(&Pod) -> Vec<Step> + Send + Sync + 'static,
     ) -> Self {
         let namespace = cluster.namespace().await;
-        Self::within(cluster, namespace, &cluster.admin_kubeconfig(), settings, script).await
+        Self::permitted(cluster, namespace, settings, script).await
+    }
+
+    /// In a namespace that is there, as an account that may do what Outpost says that it needs, and nothing else.
+    pub async fn permitted(
+        cluster: &Cluster,
+        namespace: String,
+        settings: &str,
+        script: impl Fn(&Pod) -> Vec<Step> + Send + Sync + 'static,
+    ) -> Self {
+        let account = cluster.permitted(&namespace, &settings_of(&namespace, settings)).await;
+        Self::within(cluster, namespace, &account.kubeconfig, settings, script).await
     }
 
     /// In a namespace that is there, by way of a kubeconfig.

@@ -188,9 +188,9 @@ async fn the_command_line_and_the_configuration_share_the_keys(#[case] kind: Kin
         (&["add", "hub1", &first], 1, "a key of hub \"a\" already"),
         (&["add", "nobody", &first], 1, "there is no hub \"nobody\""),
         (
-            &["add", "hub1", "command=\"sh\" ssh-ed25519 AAAA"],
+            &["add", "hub1", "environment=\"A=b\" ssh-ed25519 AAAA"],
             2,
-            "the key has the option command, which cannot be used here",
+            "the key has the option environment, which cannot be used here",
         ),
         (&["add", "hub1", "--file", "empty.pub"], 2, "empty.pub holds no key"),
         (&["add", "hub1", "--file", "missing.pub"], 1, "missing.pub cannot be read"),
@@ -220,7 +220,7 @@ async fn the_command_line_and_the_configuration_share_the_keys(#[case] kind: Kin
     daemon.configure(&configuration(&[("b", &format!("restrict {first}"))]));
     let said = text(&daemon.run(&["check-config"]).await.stdout);
     assert!(said.contains("hubs.\"b\".ssh_keys[0] is of no use: its options permit no port forwarding"), "{said}");
-    assert!(said.contains("hubs have ssh_keys, but there is no SSH server without [ssh] listen"), "{said}");
+    assert!(said.contains("there are SSH keys, but there is no SSH server without [ssh] listen"), "{said}");
     // What goes from the configuration goes.
     daemon.configure(&configuration(&[]));
     daemon.signal(Signal::SIGHUP);

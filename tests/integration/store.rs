@@ -146,7 +146,16 @@ async fn the_installation_and_its_instances_are_known(#[case] kind: Kind) {
     store.heartbeat("a").await.unwrap();
     clock.advance(TimeDelta::seconds(60));
     store.heartbeat("b").await.unwrap();
-    assert_eq!(store.instances(clock.now() - TimeDelta::seconds(30)).await.unwrap(), ["b"]);
+    assert_eq!(store.alive().await.unwrap(), ["b"]);
+    store.leave("b").await.unwrap();
+    assert_eq!(store.alive().await.unwrap(), Vec::<String>::new(), "nobody has to wait until it is missed");
+    store.heartbeat("b").await.unwrap();
+    assert_eq!(store.alive().await.unwrap(), ["b"]);
+    let ours = Server { owner: "a".into(), ..server(&ServerId::new("h", "n", "0"), &clock) };
+    store.insert_server(&ours, &request()).await.unwrap();
+    assert_eq!(store.prune_instances(clock.now() - TimeDelta::seconds(30)).await.unwrap(), 0, "it has a server");
+    store.remove_server(&ours.uid, &Outcome { kind: "stopped", reason: None }).await.unwrap();
+    assert_eq!(store.prune_instances(clock.now() - TimeDelta::seconds(30)).await.unwrap(), 1);
     assert_eq!(store.is_shared(), kind == Kind::Postgres);
 }
 

@@ -1,6 +1,8 @@
 //! Puts the hubs' SSH keys of the configuration into the database.
 
-use crate::config::{Config, ConfiguredKey};
+use std::collections::BTreeSet;
+
+use crate::config::{Config, ConfiguredKey, SHARED, of_several};
 use crate::error::{Error, Result};
 use crate::model::AuthorizedKey;
 use crate::store::{Source, SshKeyRow, Store};
@@ -47,7 +49,12 @@ impl<'a> Changes<'a> {
 /// Makes the database agree with the configuration. A key that another hub has stays that hub's, and the log says so: the
 /// command line can give it away at any time, which is no reason for an Outpost not to start.
 pub(super) async fn apply(store: &Store, config: &Config) -> Result<()> {
-    let wanted = config.ssh_keys().map_err(Error::internal)?;
+    let hubs: BTreeSet<_> = store.passwords().await?.into_iter().map(|row| row.hub).collect();
+    let only_hub = hubs.first().filter(|_| hubs.len() == 1).map(String::as_str);
+    if !config.ssh.authorized_keys.is_empty() && hubs.len() > 1 {
+        tracing::error!("{SHARED}: {}", of_several(hubs.iter()));
+    }
+    let wanted = config.ssh_keys(only_hub).map_err(Error::internal)?;
     let rows = store.ssh_keys().await?;
     let changes = Changes::between(&rows, &wanted);
     for (ConfiguredKey { hub, place, key }, owner) in changes.taken {

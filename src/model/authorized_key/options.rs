@@ -39,8 +39,7 @@ const WITHOUT_EFFECT: [&str; 8] = [
 ];
 
 /// Options that ask for something that there is not.
-const REFUSED: [(&str, &str); 10] = [
-    ("command", "no command is ever run for a hub"),
+const REFUSED: [(&str, &str); 9] = [
     ("environment", "no command is ever run for a hub"),
     ("tunnel", "there are no tunnel devices"),
     ("permitlisten", "nothing is ever forwarded in the other direction"),
@@ -78,6 +77,8 @@ impl Options {
                     (value, rest) = quoted(rest).map_err(|mistake| format!("{}: {mistake}", has(&name)))?;
                     options.set(&name, &value, local).map_err(|mistake| format!("{}, which {mistake}", has(&name)))?;
                 }
+                // It says what is run instead of what a client asks for, and nothing is run in any case.
+                "command" => (_, rest) = quoted(rest).map_err(|mistake| format!("{}: {mistake}", has(&name)))?,
                 name if WITHOUT_EFFECT.contains(&name) => {}
                 name => return Err(unknown(name)),
             }

@@ -98,8 +98,8 @@ fn a_private_key_is_noticed_and_never_repeated() {
 }
 
 #[rstest]
-#[case("command=\"true\"", "command, which cannot be used here: no command is ever run")]
-#[case("Environment=\"A=b\"", "environment, which cannot")]
+#[case("command", "command: its value has to follow after `=` in double quotes")]
+#[case("Environment=\"A=b\"", "environment, which cannot be used here: no command is ever run")]
 #[case("tunnel=\"0\"", "tunnel, which cannot")]
 #[case("permitlisten=\"1\"", "permitlisten, which cannot")]
 #[case("cert-authority", "cert-authority, which cannot be used here: certificates")]

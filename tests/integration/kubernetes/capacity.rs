@@ -17,7 +17,7 @@ async fn on_one_node(settings: &str) -> Option<Site> {
         "{settings}\nstorage_pvc_ensure = true\nstorage_capacity = '1Gi'\nnode_selector = {{ pool = '{namespace}' }}\n\
          tolerations = [{{ key = 'pool', operator = 'Equal', value = 'users', effect = 'NoSchedule' }}]\n"
     );
-    let site = Site::within(cluster, namespace.clone(), &cluster.admin_kubeconfig(), &settings, |_| starts()).await;
+    let site = Site::permitted(cluster, namespace.clone(), &settings, |_| starts()).await;
     let nodes: Api<Node> = Api::all(cluster.admin().await);
     let taint = json!({"key": "pool", "value": "users", "effect": "NoSchedule"});
     let change = json!({"metadata": {"labels": {"pool": namespace}}, "spec": {"taints": [taint]}});

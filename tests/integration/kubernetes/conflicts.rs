@@ -181,7 +181,7 @@ async fn a_namespace_of_nobody_is_no_users() {
     let Some(cluster) = Cluster::shared().await else { return };
     let (own, namespace) = (cluster.namespace().await, cluster.namespace().await);
     let settings = format!("enable_user_namespaces = true\nuser_namespace_template = '{own}'\n");
-    let site = Site::within(cluster, namespace, &cluster.admin_kubeconfig(), &settings, |_| starts()).await;
+    let site = Site::permitted(cluster, namespace, &settings, |_| starts()).await;
     let message = site.failure(&launch("ada", "")).await;
     assert!(message.contains(&own) && message.contains("not known as yours"), "{message}");
     assert_eq!(Api::<Pod>::namespaced(site.admin.clone(), &own).list(&ListParams::default()).await.unwrap().items, []);

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 use serde_json::json;
 
-use super::configuration;
+use super::{configuration, settings_of};
 use crate::support::kube::{Cluster, Kubelet, Step};
 use crate::support::real_hub::{RealHub, free_port, patiently};
 use crate::support::server::options;
@@ -25,7 +25,8 @@ async fn a_real_hub_starts_a_notebook_in_a_pod() {
         singleuser.display(),
         hub.api
     );
-    let toml = configuration(&cluster.admin_kubeconfig(), &namespace, &settings);
+    let account = cluster.permitted(&namespace, &settings_of(&namespace, &settings)).await;
+    let toml = configuration(&account.kubeconfig, &namespace, &settings);
     let (dir, db) = (tempfile::tempdir().unwrap(), TestDb::new(Kind::Sqlite).await.unwrap());
     let mut options = options(dir.path(), &db.url, &toml);
     options.config.http.listen.set_port(port);

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use outpost::spawner::Status;
 use serde_json::json;
 
-use super::{Site, configuration, launch};
+use super::{Site, configuration, launch, settings_of};
 use crate::support::kube::kubelet::starts;
 use crate::support::kube::{Cluster, Kubelet, Step};
 use crate::support::server::body;
@@ -15,7 +15,8 @@ async fn two_outposts_in_one_namespace_ignore_each_other() {
     let settings = "services_enabled = true\npod_name_template = 'pod-{uid}'\n";
     let Some(cluster) = Cluster::shared().await else { return };
     let site = Site::new(settings).await.unwrap();
-    let toml = configuration(&cluster.admin_kubeconfig(), &site.namespace, settings);
+    let account = cluster.permitted(&site.namespace, &settings_of(&site.namespace, settings)).await;
+    let toml = configuration(&account.kubeconfig, &site.namespace, settings);
     let neighbour = TestOutpost::start(&toml).await;
     let spawner = neighbour.outpost.spawners.get("cluster").unwrap();
     eventually("it sees its servers", || async { spawner.trouble().is_none().then_some(()) }).await;
@@ -35,8 +36,10 @@ async fn two_outposts_in_one_namespace_ignore_each_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_names_of_two_outposts_are_in_each_others_way() {
     let Some(cluster) = Cluster::shared().await else { return };
-    let site = Site::new("pod_name_template = 'pod-{username}'").await.unwrap();
-    let toml = configuration(&cluster.admin_kubeconfig(), &site.namespace, "pod_name_template = 'pod-{username}'");
+    let settings = "pod_name_template = 'pod-{username}'";
+    let site = Site::new(settings).await.unwrap();
+    let account = cluster.permitted(&site.namespace, &settings_of(&site.namespace, settings)).await;
+    let toml = configuration(&account.kubeconfig, &site.namespace, settings);
     let neighbour = TestOutpost::start(&toml).await;
     let spawner = neighbour.outpost.spawners.get("cluster").unwrap();
     let (ours, theirs) = (launch("ada", ""), launch("ada", ""));
@@ -58,7 +61,9 @@ async fn a_replica_takes_over_a_start() {
     let namespace = cluster.namespace().await;
     let held = || [vec![Step::Bind, Step::Hold], starts()[1..].to_vec()].concat();
     let kubelet = Kubelet::start(cluster, &namespace, move |_| held()).await;
-    let toml = configuration(&cluster.admin_kubeconfig(), &namespace, "services_enabled = true\n");
+    let settings = "services_enabled = true\n";
+    let account = cluster.permitted(&namespace, &settings_of(&namespace, settings)).await;
+    let toml = configuration(&account.kubeconfig, &namespace, settings);
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let first = TestOutpost::start_in(dirs[0].path(), &db.url, &toml).await;
     let second = TestOutpost::start_in(dirs[1].path(), &db.url, &toml).await;

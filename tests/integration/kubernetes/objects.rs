@@ -38,7 +38,7 @@ async fn users_can_have_namespaces_of_their_own() {
     let own = format!("{namespace}-ada");
     let _kubelet = Kubelet::start(cluster, &own, |_| starts()).await;
     let settings = format!("enable_user_namespaces = true\nuser_namespace_template = '{namespace}-{{username}}'\n");
-    let site = Site::within(cluster, namespace, &cluster.admin_kubeconfig(), &settings, |_| starts()).await;
+    let site = Site::permitted(cluster, namespace, &settings, |_| starts()).await;
     for _ in 0..2 {
         let launch = launch("ada", "");
         site.start(&launch).await.unwrap();

@@ -3,7 +3,7 @@
 use outpost::model::AuthorizedKey;
 use serde_json::json;
 
-use crate::support::daemon::{Daemon, free_port, send};
+use crate::support::daemon::{Daemon, free_port, send, text};
 use crate::support::eventually;
 use crate::support::ssh::{SshClient, admit_at};
 
@@ -79,6 +79,82 @@ async fn the_log_says_which_key_came() {
         assert!(daemon.run(&["hub", "ssh-key", "add", "hub1", &line]).await.status.success());
         told(sentence, "hub1").await;
     }
+    daemon.terminate().await;
+}
+
+/// As the Python service's chart has keys: a line for sshd, and nothing says whose it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_without_a_hub_are_those_of_the_only_one() {
+    let port = free_port();
+    let client = SshClient::new(([127, 0, 0, 1], port).into());
+    let line = format!(r#"restrict,port-forwarding,command="/bin/echo No commands allowed" {}"#, client.public_key());
+    let mut daemon =
+        Daemon::new(&format!("[ssh]\nlisten = '127.0.0.1:{port}'\nauthorized_keys = ['{line}']\n{PROCESSES}"));
+    daemon.set("usernames", Some("hub1"));
+    daemon.set("passwords", Some("one"));
+    daemon.spawn();
+    daemon.up().await;
+    let body = json!({"name": "one", "env": { "JUPYTERHUB_USER": "ada" }, "user_options": { "start_id": "0" }});
+    let reply = send(daemon.post(&body, false)).await.unwrap();
+    assert_eq!(reply.status, 200, "{reply:?}");
+    client.connect().await;
+    let forwarded = client.forward(reply.body["service"].as_str().unwrap()).await;
+    assert!(page(forwarded).await.unwrap().contains("Directory listing"));
+    let session = client.session(&[], &["true"]).await;
+    assert_ne!(session.code, Some(0), "{session:?}");
+    assert!(send(daemon.delete("/services/one/0", false)).await.unwrap().status.is_success());
+    let checked = daemon.run(&["check-config"]).await;
+    assert!(
+        checked.status.success() && !text(&checked.stdout).contains("authorized_keys"),
+        "{}",
+        text(&checked.stdout)
+    );
+    daemon.terminate().await;
+
+    // A second hub: nobody can know whose the key is.
+    daemon.set("usernames", Some("hub1;hub2"));
+    daemon.set("passwords", Some("one;two"));
+    let checked = text(&daemon.run(&["check-config"]).await.stdout);
+    let advice = "ssh.authorized_keys: these keys are left out, since a key belongs to one hub, and there are several \
+         (\"hub1\", \"hub2\"); write them to hubs.<name>.ssh_keys of the hub that has them";
+    assert!(checked.contains(advice), "{checked}");
+    daemon.spawn();
+    daemon.up().await;
+    eventually("it is ready", || async { (send(daemon.admin("/readyz")).await.unwrap().status == 200).then_some(()) })
+        .await;
+    assert_eq!(daemon.stderr().matches("these keys are left out").count(), 1, "{}", daemon.stderr());
+    let refused = client.run(&[]).await;
+    assert!(refused.code != Some(0) && refused.said.contains("Permission denied"), "{refused:?}");
+    assert_eq!(daemon.json(&["hub", "ssh-key", "list", "--json"]).await, json!([]));
+    daemon.terminate().await;
+}
+
+/// Where nothing is configured a hub is made, and the keys are its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_without_a_hub_are_those_of_the_hub_that_is_made() {
+    let port = free_port();
+    let client = SshClient::new(([127, 0, 0, 1], port).into());
+    let key = client.public_key();
+    let config = |keys: &str| {
+        format!("[ssh]\nlisten = '127.0.0.1:{port}'\nauthorized_keys = [{keys}]\n[spawners.local]\ntype = 'memory'\n")
+    };
+    let mut daemon = Daemon::new(&config(&format!("'{key}'")));
+    daemon.set("usernames", None);
+    daemon.set("passwords", None);
+    daemon.spawn();
+    daemon.up().await;
+    eventually("it is ready", || async { (send(daemon.admin("/readyz")).await.unwrap().status == 200).then_some(()) })
+        .await;
+    client.connect().await;
+    let keys = daemon.json(&["hub", "ssh-key", "list", "--json"]).await;
+    assert_eq!(keys[0]["hub"], json!("jupyterhub"), "{keys}");
+    // They are read anew, unlike the rest of the section.
+    daemon.configure(&config(""));
+    eventually("the key is taken away", || async {
+        (daemon.json(&["hub", "ssh-key", "list", "--json"]).await == json!([])).then_some(())
+    })
+    .await;
+    assert!(!daemon.stderr().contains("is restarted"), "{}", daemon.stderr());
     daemon.terminate().await;
 }
 

@@ -81,8 +81,9 @@ impl Daemon {
     pub fn configure(&self, toml: &str) {
         let (api, admin) = (self.url.trim_start_matches("http://"), self.admin_url.trim_start_matches("http://"));
         let mut text = format!("state_dir = '{}'\n{toml}\n", self.state().display());
+        let patience = if text.contains("shutdown_timeout") { "" } else { "shutdown_timeout = '5s'" };
         for (section, keys) in [
-            ("[http]", format!("listen = '{api}'\nadmin_listen = '{admin}'\nshutdown_timeout = '5s'")),
+            ("[http]", format!("listen = '{api}'\nadmin_listen = '{admin}'\n{patience}")),
             ("[tasks]", "refresh = '200ms'\nreconcile = '1s'".to_owned()),
         ] {
             if text.contains(section) {

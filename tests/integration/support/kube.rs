@@ -1,5 +1,6 @@
 //! A real Kubernetes API: etcd and kube-apiserver as `tests/run` provides them. There is no kubelet; [`Kubelet`] plays it.
 
+pub mod access;
 pub mod gate;
 pub mod kubelet;
 
@@ -10,9 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{Api, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -34,7 +33,7 @@ const ADMIN: &str = "the-token-of-the-administrator";
 pub struct Cluster {
     bin: PathBuf,
     dir: PathBuf,
-    options: Vec<&'static str>,
+    options: Vec<String>,
     ports: [u16; 3],
     /// In the order in which they have to end: nothing is left that talks to what has gone.
     controllers: Option<Program>,
@@ -50,11 +49,11 @@ impl Cluster {
     }
 
     /// One that nobody else uses, with more arguments of the API server.
-    pub async fn own(options: &[&'static str]) -> Option<Self> {
+    pub async fn own(options: &[&str]) -> Option<Self> {
         let bin = PathBuf::from(provided("OUTPOST_TEST_KUBE_BIN", "a Kubernetes API server")?);
         // Without a controller manager nobody makes the service accounts that this plugin insists on.
         let options = [&["--disable-admission-plugins=ServiceAccount"], options].concat();
-        Some(Self::start(bin, options).await)
+        Some(Self::start(bin, options.into_iter().map(str::to_owned).collect()).await)
     }
 
     /// One of its own with a controller manager, which collects garbage, ends namespaces and counts quotas.
@@ -79,7 +78,7 @@ impl Cluster {
         Some(cluster)
     }
 
-    async fn start(bin: PathBuf, options: Vec<&'static str>) -> Self {
+    async fn start(bin: PathBuf, options: Vec<String>) -> Self {
         for _ in 0..3 {
             // Not on a disk where that can be had: etcd insists on writing through.
             let memory = Path::new("/dev/shm");
@@ -265,25 +264,6 @@ impl Cluster {
             eventually("the namespace has its account", || async { accounts.get_opt("default").await.unwrap() }).await;
         }
         name
-    }
-
-    /// The token of an account of the namespace that may do what the rules of a `Role` say.
-    pub async fn token(&self, namespace: &str, rules: &Value) -> String {
-        let admin = self.admin().await;
-        let name = format!("outpost-{}", rand::random_range(0..u32::MAX));
-        let accounts: Api<ServiceAccount> = Api::namespaced(admin.clone(), namespace);
-        let meta = json!({"name": name});
-        create::<ServiceAccount>(accounts.clone(), json!({"metadata": meta})).await;
-        create::<Role>(Api::namespaced(admin.clone(), namespace), json!({"metadata": meta, "rules": rules})).await;
-        let binding = json!({
-            "metadata": meta,
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
-            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
-        });
-        create::<RoleBinding>(Api::namespaced(admin, namespace), binding).await;
-        let request: TokenRequest = read(json!({"metadata": {}, "spec": {"audiences": []}}));
-        let request = accounts.create_token_request(&name, &PostParams::default(), &request).await.unwrap();
-        request.status.unwrap().token.unwrap()
     }
 
     /// The last lines of what the programs wrote.
