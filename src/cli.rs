@@ -11,6 +11,7 @@ mod serve;
 mod service;
 mod ssh;
 mod token;
+mod try_server;
 mod usage;
 
 use std::path::PathBuf;
@@ -80,6 +81,8 @@ enum Command {
     Usage(usage::Usage),
     /// Say how a request of a hub would be decided, and why. Ends with 0 if it is allowed and with 1 if it is refused.
     Explain(Box<explain::Explain>),
+    /// Be a hub: start a server at a running Outpost, see it run, stop it. Needs a hub's password and no configuration.
+    Try(Box<try_server::Try>),
     /// The SSH server's own keys.
     #[command(subcommand)]
     Ssh(ssh::Command),
@@ -155,6 +158,9 @@ async fn run(arguments: Arguments) -> Outcome {
     if let Command::Keys(keys::Command::Generate) = arguments.command {
         return keys::generate();
     }
+    if let Command::Try(arguments) = arguments.command {
+        return try_server::run(*arguments).await;
+    }
     let context = Context::new(arguments.config)?;
     if !matches!(arguments.command, Command::Serve | Command::ForwardAgent(_)) {
         end_quietly_on_a_closed_pipe();
@@ -180,7 +186,7 @@ async fn run(arguments: Arguments) -> Outcome {
         Command::ForwardAgent(arguments) => forward_agent::run(&context, arguments).await,
         Command::Token(command) => token::run(&context, command).await,
         Command::Keys(command) => keys::run(&context, command).await,
-        Command::Openapi => Ok(()),
+        Command::Try(_) | Command::Openapi => Ok(()),
     }
 }
 

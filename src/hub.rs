@@ -147,7 +147,10 @@ impl Settings {
 
     /// A client with these settings; with `certificates` it is also known by the server's own certificate and trusts the
     /// hub's internal authorities: a hub with `internal_ssl` answers nobody else.
-    fn client(&self, certificates: Option<&Certificates>) -> Result<reqwest::Client, String> {
+    ///
+    /// # Errors
+    /// A sentence that names the key, if a certificate cannot be used.
+    pub fn client(&self, certificates: Option<&Certificates>) -> Result<reqwest::Client, String> {
         #[expect(clippy::disallowed_methods, reason = "the one place that builds clients")]
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())

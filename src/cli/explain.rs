@@ -47,7 +47,8 @@ pub(super) struct Explain {
     json: bool,
 }
 
-fn object(text: &str) -> Result<Value, String> {
+/// A JSON object of the command line.
+pub(super) fn object(text: &str) -> Result<Value, String> {
     match serde_json::from_str(text) {
         Ok(value @ Value::Object(_)) => Ok(value),
         Ok(_) => Err("has to be an object: {\"key\": value}".to_owned()),

@@ -3,6 +3,7 @@
 mod admin;
 mod definitions;
 mod secrets;
+mod try_server;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;

@@ -17,12 +17,14 @@ use tempfile::TempDir;
 use crate::support::daemon::{OUTPOST, text};
 
 /// Every page, by its name.
-const PAGES: [(&str, &str); 12] = [
+const PAGES: [(&str, &str); 14] = [
     ("README.md", include_str!("../../README.md")),
     ("docs/accounting.md", include_str!("../../docs/accounting.md")),
     ("docs/admin-api.md", include_str!("../../docs/admin-api.md")),
+    ("docs/differences.md", include_str!("../../docs/differences.md")),
     ("docs/flavors.md", include_str!("../../docs/flavors.md")),
     ("docs/forward-agent.md", include_str!("../../docs/forward-agent.md")),
+    ("docs/helm.md", include_str!("../../docs/helm.md")),
     ("docs/image.md", include_str!("../../docs/image.md")),
     ("docs/kubernetes.md", include_str!("../../docs/kubernetes.md")),
     ("docs/kubespawner.md", include_str!("../../docs/kubespawner.md")),
@@ -74,8 +76,9 @@ fn every_configuration_is_good() {
 fn every_document_of_flavors_and_credits_is_good() {
     let blocks = all_blocks("yaml");
     assert!(blocks.len() >= 3, "{}", blocks.len());
-    // Those of Kubernetes are looked at below.
-    for (page, block) in blocks.into_iter().filter(|(_, block)| !block.starts_with("apiVersion:")) {
+    // Those of Kubernetes are looked at below, and values of the chart are rendered with the chart.
+    let of_flavors = |page: &str, block: &str| page != "docs/helm.md" && !block.starts_with("apiVersion:");
+    for (page, block) in blocks.into_iter().filter(|(page, block)| of_flavors(page, block)) {
         let kind = if block.lines().any(|line| line == "credits:") { Kind::Credits } else { Kind::Flavors };
         let document = Document::parse(kind, &block, Format::Yaml);
         let document = document.unwrap_or_else(|mistake| panic!("{page}: {mistake}\n{block}"));
