@@ -10,6 +10,7 @@ mod documentation;
 mod example;
 mod flavors;
 mod forward_agent;
+mod helm;
 mod hub_calls;
 mod image;
 mod kills;
