@@ -21,6 +21,7 @@ mod outage;
 mod process;
 mod real_hub;
 mod recover;
+mod rolling;
 mod ssh;
 mod ssh_keys;
 mod store;
