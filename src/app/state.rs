@@ -76,12 +76,14 @@ impl StateDir {
     /// A sentence that names the key's place.
     pub fn keys(&self, config: &Config) -> Result<Vec<SecretString>, String> {
         if config.store.keys.is_empty() {
-            return Ok(vec![self.file("keys", Ring::generate_key)?.into()]);
+            let keys = self.file("keys", Ring::generate_key)?;
+            keep_private(&self.path.join("keys"))?;
+            return Ok(vec![keys.into()]);
         }
         config.store.keys.iter().map(|key| key.read().map_err(|error| format!("store.keys: {error}"))).collect()
     }
 
-    /// The content of a file that only its owner may read; it is made, whole or not at all, when it is not there.
+    /// The content of a file; it is made for its owner only, whole or not at all, when it is not there.
     fn file(&self, name: &str, content: impl FnOnce() -> String) -> Result<String, String> {
         let path = self.path.join(name);
         let fail = |error: std::io::Error| format!("{}: {error}", path.display());
@@ -100,14 +102,22 @@ impl StateDir {
             }
         }
         let mut file = File::open(&path).map_err(fail)?;
-        let mode = file.metadata().map_err(fail)?.permissions().mode();
-        if mode & 0o077 != 0 {
-            return Err(format!("{}: others may read it (mode {:o}); `chmod 600` it", path.display(), mode & 0o777));
-        }
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(fail)?;
         Ok(text)
     }
+}
+
+/// Takes others' rights away. Kubernetes opens the files of a volume to a group, when it mounts one that was another's or restored.
+fn keep_private(path: &Path) -> Result<(), String> {
+    let fail =
+        |error: std::io::Error| format!("{}: others may read it, and that cannot be changed: {error}", path.display());
+    let mode = std::fs::metadata(path).map_err(fail)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(fail)?;
+        tracing::warn!(file = %path.display(), mode = format!("{mode:o}"), "others could read it; not any more");
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -122,8 +132,10 @@ mod tests {
         assert_eq!(StateDir::open(state.path()).unwrap().instance().unwrap(), instance);
         let mode = |name: &str| std::fs::metadata(state.path().join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode("instance"), mode("")), (0o600, 0o700));
-        std::fs::set_permissions(state.path().join("instance"), std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(state.instance().unwrap_err().contains("others may read it"));
+        state.keys(&Config::default()).unwrap();
+        std::fs::set_permissions(state.path().join("keys"), std::fs::Permissions::from_mode(0o660)).unwrap();
+        state.keys(&Config::default()).unwrap();
+        assert_eq!(mode("keys"), 0o600);
     }
 
     #[test]

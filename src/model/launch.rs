@@ -97,12 +97,15 @@ impl Template {
                 rest = after;
             } else if let Some((field, after)) = from.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
                 if !fields.contains(&field) {
-                    return Err(format!("`{{{field}}}` is no field here; there are {}", list_of(fields)));
+                    // The text may be a secret: nothing of it is repeated that could not be meant as a field.
+                    let could_be_one = field.len() <= 24 && field.bytes().all(|c| c.is_ascii_lowercase() || c == b'_');
+                    let what = if could_be_one { format!("`{{{field}}}`") } else { "what is in braces".to_owned() };
+                    return Err(format!("{what} is no field here; there are {}", list_of(fields)));
                 }
                 parts.extend([Part::Text(std::mem::take(&mut literal)), Part::Field(field.to_owned())]);
                 rest = after;
             } else {
-                return Err(format!("a brace in `{text}` has no partner; write `{{{{` or `}}}}` for a brace itself"));
+                return Err("a brace has no partner; write `{{` or `}}` for a brace itself".to_owned());
             }
         }
         literal.push_str(rest);
@@ -186,6 +189,9 @@ mod tests {
         assert_eq!(Template::parse("", &[]).unwrap().render(&context).unwrap(), "");
         assert!(Template::parse("{hots}", &["host"]).unwrap_err().contains("`{hots}` is no field here"));
         assert!(Template::parse("{host", &["host"]).unwrap_err().contains("no partner"));
+        for secret in ["hunter2{x", "hunter2}", "{hunter2}", "x{hunter2}x"] {
+            assert!(!Template::parse(secret, &["host"]).unwrap_err().contains("hunter"), "{secret}");
+        }
         assert!(Template::parse("host}", &["host"]).unwrap_err().contains("no partner"));
     }
 

@@ -8,13 +8,13 @@ use k8s_openapi::api::rbac::v1::Role;
 use outpost::admission::{Document, Format, Kind};
 use outpost::config::{Config, Environment};
 use outpost::http::openapi_document;
-use outpost::metrics::Metrics;
 use outpost::model::Usage;
 use outpost::spawner::kubernetes::rights::{Rule, Scope, rules};
 use outpost::spawner::{kubernetes, process};
 use tempfile::TempDir;
 
 use crate::support::daemon::{OUTPOST, text};
+use crate::support::every_metric;
 
 /// Every page, by its name.
 const PAGES: [(&str, &str); 14] = [
@@ -125,7 +125,7 @@ fn the_explanation_is_what_the_program_says() {
 
 #[test]
 fn the_tables_are_complete() {
-    let metrics = Metrics::default().encode();
+    let metrics = every_metric().encode();
     for metric in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
         assert!(page("README.md").contains(&format!("`{metric}")), "{metric}");
     }

@@ -4,7 +4,9 @@ pub mod daemon;
 pub mod database;
 pub mod fake_hub;
 pub mod fake_kube;
+pub mod helm;
 pub mod kube;
+mod metrics;
 pub mod program;
 pub mod real_hub;
 pub mod server;
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 pub use database::{Kind, TestDb, a_server, running_servers};
 pub use fake_hub::{Behaviour, FakeHub};
+pub use metrics::every_metric;
 pub use server::TestOutpost;
 
 /// The value of a variable that the test command sets. Without it a test is skipped, and says so; in CI nothing may be.

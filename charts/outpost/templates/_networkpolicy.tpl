@@ -2,8 +2,8 @@
 
 {{/* The labels of the pod of `helm test`, which services do not select. */}}
 {{- define "outpost.testLabels" -}}
-app.kubernetes.io/name: {{ include "outpost.name" . | trunc 58 | trimSuffix "-" }}-test
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "outpost.name" . | trunc 58 | trimSuffix "-" | printf "%s-test" | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{/*
@@ -23,34 +23,59 @@ needs none.
 {{- list $entry | toYaml -}}
 {{- end -}}
 
-{{/* The label of these backends' pods. A name that is no value of a label has another one there: then all backends are meant. */}}
-{{- define "outpost.ofBackends" -}}
-{{- $sound := true -}}
-{{- range . -}}
-{{- if or (contains "--" .) (not (regexMatch "^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$" .)) -}}{{- $sound = false -}}{{- end -}}
-{{- end -}}
-- key: outpost.jupyter.org/spawner
-{{- if $sound }}
-  operator: In
-  values: [{{ join ", " . }}]
-{{- else }}
-  operator: Exists
-{{- end }}
-{{- end -}}
-
-{{/* Addresses at which clouds tell a node its credentials, as YAML: in all of them, and in Alibaba's, Azure's, Amazon's and Google's. */}}
+{{/*
+Addresses at which clouds tell a node its credentials, as YAML: in all of them, and in Alibaba's and Azure's, Amazon's, Oracle's,
+Scaleway's and Google's.
+*/}}
 {{- define "outpost.metadataRanges" -}}
 ipv4: ["169.254.0.0/16", "100.100.100.200/32", "168.63.129.16/32"]
-ipv6: ["fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"]
+ipv6: ["fe80::/10", "fd00:ec2::/32", "fd00:c1::/32", "fd00:42::/32", "fd20:ce::254/128"]
+{{- end -}}
+
+{{/*
+Of `cloudMetadata`, as YAML: the `private` ranges, each with the metadata addresses in it, and what is closed where only public
+addresses are open, as `ipv4` and `ipv6`.
+*/}}
+{{- define "outpost.closedRanges" -}}
+{{- $metadata := include "outpost.metadataRanges" . | fromYaml -}}
+{{- $metadata = concat $metadata.ipv4 $metadata.ipv6 -}}
+{{- if not (regexMatch "^(169\\.254\\.|fe80:)" (lower .ip)) -}}
+{{- $metadata = append $metadata (include "outpost.metadataServer" .) | uniq -}}
+{{- end -}}
+{{- $private := dict -}}
+{{- $closed := $metadata -}}
+{{- range $range, $addresses := dict
+    "10.0.0.0/8" "^10\\."
+    "100.64.0.0/10" "^100\\.(6[4-9]|[7-9][0-9]|1[01][0-9]|12[0-7])\\."
+    "172.16.0.0/12" "^172\\.(1[6-9]|2[0-9]|3[01])\\."
+    "192.168.0.0/16" "^192\\.168\\."
+    "fc00::/7" "^f[cd]" -}}
+{{- $inside := list -}}
+{{- range $metadata -}}
+{{- if regexMatch $addresses . -}}
+{{- $inside = append $inside . -}}
+{{- $closed = without $closed . -}}
+{{- end -}}
+{{- end -}}
+{{- $_ := set $private $range $inside -}}
+{{- end -}}
+{{- $families := dict "ipv4" list "ipv6" list -}}
+{{- range concat (keys $private | sortAlpha) $closed -}}
+{{- $family := contains ":" . | ternary "ipv6" "ipv4" -}}
+{{- $_ := set $families $family (append (get $families $family) .) -}}
+{{- end -}}
+{{- set $families "private" $private | toYaml -}}
+{{- end -}}
+
+{{/* The one address of a cloud's metadata that may be opened; of `cloudMetadata`. */}}
+{{- define "outpost.metadataServer" -}}
+{{ lower .ip }}{{ contains ":" .ip | ternary "/128" "/32" }}
 {{- end -}}
 
 {{/* Whom servers reach. Takes `singleuser`. */}}
 {{- define "outpost.serversEgress" -}}
-{{- $private := list "10.0.0.0/8" "100.64.0.0/10" "172.16.0.0/12" "192.168.0.0/16" -}}
-{{- $metadata := include "outpost.metadataRanges" . | fromYaml -}}
-{{- $metadataServer := printf "%s/32" .cloudMetadata.ip -}}
-{{- $closed := concat $private $metadata.ipv4 -}}
-{{- if not (hasPrefix "169.254." $metadataServer) -}}{{- $closed = append $closed $metadataServer | uniq -}}{{- end -}}
+{{- $closed := include "outpost.closedRanges" .cloudMetadata | fromYaml -}}
+{{- $metadataServer := include "outpost.metadataServer" .cloudMetadata -}}
 # Hubs in this cluster.
 - ports: [{port: 8081}]
   to:
@@ -73,15 +98,15 @@ ipv6: ["fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"]
     - {port: 53, protocol: TCP}
   to:
     {{- if .dnsPortsCloudMetadataServer }}
-    - ipBlock: {cidr: {{ $metadataServer }}}
+    - ipBlock: {cidr: {{ $metadataServer | quote }}}
     {{- end }}
     {{- if .dnsPortsKubeSystemNamespace }}
     - namespaceSelector:
         matchLabels: {kubernetes.io/metadata.name: kube-system}
     {{- end }}
     {{- if .dnsPortsPrivateIPs }}
-    {{- range append $private "fc00::/7" }}
-    - ipBlock: {cidr: {{ . | quote }}}
+    {{- range $range, $_ := $closed.private }}
+    - ipBlock: {cidr: {{ $range | quote }}}
     {{- end }}
     {{- end }}
 {{- end }}
@@ -90,28 +115,26 @@ ipv6: ["fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"]
 - to:
     - ipBlock:
         cidr: 0.0.0.0/0
-        except: {{ $closed | toJson }}
+        except: {{ $closed.ipv4 | toJson }}
     - ipBlock:
         cidr: "::/0"
-        except: ["fc00::/7", "fe80::/10"]
+        except: {{ $closed.ipv6 | toJson }}
 {{- end }}
 {{- if .privateIPs }}
 # Private addresses, but for the cloud's metadata.
 - to:
-    - ipBlock: {cidr: 10.0.0.0/8}
+    {{- range $range, $metadata := $closed.private }}
     - ipBlock:
-        cidr: 100.64.0.0/10
-        except: [100.100.100.200/32]
-    - ipBlock: {cidr: 172.16.0.0/12}
-    - ipBlock: {cidr: 192.168.0.0/16}
-    - ipBlock:
-        cidr: "fc00::/7"
-        except: {{ without $metadata.ipv6 "fe80::/10" | toJson }}
+        cidr: {{ $range | quote }}
+        {{- with $metadata }}
+        except: {{ toJson . }}
+        {{- end }}
+    {{- end }}
 {{- end }}
 {{- if .cloudMetadataServer }}
 # The cloud's metadata.
 - to:
-    - ipBlock: {cidr: {{ $metadataServer }}}
+    - ipBlock: {cidr: {{ $metadataServer | quote }}}
 {{- end }}
 {{- end }}
 {{- with .networkPolicy.egress }}

@@ -11,7 +11,7 @@
 {{- with .Values.imagePullSecrets -}}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ if kindIs "string" . }}{{ . }}{{ else }}{{ .name }}{{ end }}
+  - name: {{ if kindIs "string" . }}{{ . | quote }}{{ else }}{{ .name | quote }}{{ end }}
   {{- end }}
 {{- end -}}
 {{- end -}}
@@ -25,10 +25,10 @@ imagePullSecrets:
 
 {{/* From where a service is reached. Takes its values. */}}
 {{- define "outpost.exposure" -}}
-type: {{ .type }}
+type: {{ .type | quote }}
 {{- if eq .type "LoadBalancer" }}
 {{- with .loadBalancerIP }}
-loadBalancerIP: {{ . }}
+loadBalancerIP: {{ . | quote }}
 {{- end }}
 {{- with .loadBalancerSourceRanges }}
 loadBalancerSourceRanges:
@@ -37,7 +37,7 @@ loadBalancerSourceRanges:
 {{- end }}
 {{- if ne .type "ClusterIP" }}
 {{- with .externalTrafficPolicy }}
-externalTrafficPolicy: {{ . }}
+externalTrafficPolicy: {{ . | quote }}
 {{- end }}
 {{- end }}
 {{- end -}}

@@ -52,7 +52,7 @@ Takes the backend's section. Lists and tables are both taken, as the configurati
 {{- range .backend.object_kinds }}
 {{- $parts := splitList "/" . }}
 - group: {{ if gt (len $parts) 2 }}{{ first $parts | quote }}{{ else }}""{{ end }}
-  resource: {{ include "outpost.plural" (last $parts) }}
+  resource: {{ include "outpost.plural" (last $parts) | quote }}
   verbs: [create, delete, get, patch]
   reason: "`object_kinds`: objects of `pre_start` and `post_stop`."
 {{- end }}
@@ -84,8 +84,8 @@ hold in them, and `clusterRules`. Those with a `kubeconfig` or a `context` have 
 {{- $ensures := false -}}
 {{- range include "outpost.options" $backend | fromYamlArray -}}
 {{- if .namespace -}}{{- $namespaces = append $namespaces .namespace -}}{{- end -}}
-{{- if eq (toString .enable_user_namespaces) "true" -}}{{- $everywhere = true -}}{{- end -}}
-{{- if eq (toString .storage_pvc_ensure) "true" -}}{{- $ensures = true -}}{{- end -}}
+{{- if eq (toJson .enable_user_namespaces) "true" -}}{{- $everywhere = true -}}{{- end -}}
+{{- if eq (toJson .storage_pvc_ensure) "true" -}}{{- $ensures = true -}}{{- end -}}
 {{- end -}}
 {{- $facts := dict "backend" $backend "ensures" $ensures "everywhere" $everywhere -}}
 {{- $rules := ternary list (include "outpost.serverRules" $facts | fromYamlArray) $everywhere -}}
@@ -98,14 +98,13 @@ hold in them, and `clusterRules`. Those with a `kubeconfig` or a `context` have 
 {{- include "outpost.json" $backends -}}
 {{- end -}}
 
-{{/* The namespaces of servers in this cluster, as YAML: for each its `backends`, and the `rules` and `accounts` of all of them. */}}
+{{/* The namespaces of servers in this cluster, as YAML: for each the `rules` and `accounts` of the backends there. */}}
 {{- define "outpost.namespaces" -}}
 {{- $all := dict -}}
-{{- range $name, $backend := include "outpost.backends" . | fromYaml -}}
+{{- range $backend := include "outpost.backends" . | fromYaml -}}
 {{- range $namespace := $backend.namespaces -}}
-{{- $one := get $all $namespace | default (dict "backends" list "rules" list "accounts" list) -}}
+{{- $one := get $all $namespace | default (dict "rules" list "accounts" list) -}}
 {{- $_ := set $all $namespace (dict
-  "backends" (append $one.backends $name)
   "rules" (concat $one.rules $backend.rules | uniq)
   "accounts" (append $one.accounts $backend.account | uniq)) -}}
 {{- end -}}
@@ -119,7 +118,7 @@ rules:
   {{- range . }}
   # {{ .reason }}
   - apiGroups: [{{ .group | quote }}]
-    resources: [{{ .resource }}]
+    resources: [{{ .resource | quote }}]
     verbs: [{{ join ", " .verbs }}]
   {{- end }}
 {{- end -}}

@@ -94,7 +94,7 @@ impl Installed {
         let is_meant = |one: &&Value| one["name"] == port["targetPort"] || one["containerPort"] == port["targetPort"];
         let target = container["ports"].as_array().unwrap().iter().find(is_meant).unwrap();
         assert!(self.rendered.config().contains(&format!("listen = \"0.0.0.0:{}\"", target["containerPort"])));
-        let url = format!("http://outpost:{}", port["port"]);
+        let url = format!("http://outpost.{}:{}", self.release.namespace, port["port"]);
         assert!(arguments.iter().any(|argument| argument.contains(&url)), "{url}: {arguments:?}");
         arguments.iter().map(|argument| argument.replace(&url, &self.daemon.url)).collect()
     }

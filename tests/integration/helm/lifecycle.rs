@@ -5,7 +5,6 @@ use std::fs;
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Secret};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::{Client, ResourceExt as _};
@@ -13,33 +12,17 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::name;
-use crate::support::eventually;
 use crate::support::helm::{CHART, Helm, Release, examples};
 use crate::support::kube::{Cluster, read};
 
-/// The kinds of the Prometheus Operator: the API server of the tests takes whatever they have in them.
-async fn operator(client: &Client) {
-    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for kind in ["ServiceMonitor", "PrometheusRule"] {
-        let plural = format!("{}s", kind.to_lowercase());
-        let anything = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
-        let definition = json!({
-            "metadata": {"name": format!("{plural}.monitoring.coreos.com")},
-            "spec": {
-                "group": "monitoring.coreos.com", "scope": "Namespaced",
-                "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase()},
-                "versions": [{"name": "v1", "served": true, "storage": true, "schema": anything}],
-            },
-        });
-        if_absent(definitions.create(&PostParams::default(), &read(definition)).await);
-        eventually("the kind is served", || async {
-            let definition = definitions.get(&format!("{plural}.monitoring.coreos.com")).await.unwrap();
-            let conditions = definition.status?.conditions?;
-            conditions.iter().any(|one| one.type_ == "Established" && one.status == "True").then_some(())
-        })
-        .await;
-    }
-}
+/// The API server of the tests has no kinds of the Prometheus Operator.
+const WITHOUT_OPERATOR: &str = "metrics: {serviceMonitor: {enabled: false}, prometheusRule: {enabled: false}}";
+
+/// What only one release in a cluster can have.
+const NOTHING_FIXED: &str = "
+fullnameOverride: ''
+service: {ports: {nodePort: null}}
+servicessh: {ports: {nodePort: null}}";
 
 fn if_absent<T>(created: kube::Result<T>) {
     if let Err(error) = created {
@@ -77,87 +60,126 @@ fn config(objects: &[Value]) -> &Value {
     objects.iter().map(|object| &object["data"]["outpost_config.toml"]).find(|text| text.is_string()).unwrap()
 }
 
-async fn life(helm: Helm, cluster: &'static Cluster, example: String, values: String) {
-    let client = cluster.admin().await;
-    // Names of objects in namespaces of servers come from the release's.
-    let [first, second] = ["first", "second"].map(|one| format!("{example}-{one}"));
-    let release = Release::new(&helm, cluster, &first).await;
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    for object in &release.render(&values).objects {
-        if let Some(namespace) = object["metadata"]["namespace"].as_str() {
-            let namespace = json!({"metadata": {"name": namespace}});
-            if_absent(namespaces.create(&PostParams::default(), &read(namespace)).await);
+/// A release of one example, from its installation on.
+struct Life {
+    example: String,
+    values: String,
+    client: Client,
+    release: Release,
+    /// Its objects, as they were installed.
+    installed: Vec<Value>,
+    /// Its secrets, as they were made then.
+    secrets: BTreeMap<String, Value>,
+}
+
+impl Life {
+    async fn begin(helm: &Helm, cluster: &Cluster, example: String, values: String) -> Self {
+        let client = cluster.admin().await;
+        // Names of objects in namespaces of servers come from the release's.
+        let release = Release::new(helm, cluster, &format!("{example}-first")).await;
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        for object in &release.render(&values).objects {
+            if let Some(namespace) = object["metadata"]["namespace"].as_str() {
+                let namespace = json!({"metadata": {"name": namespace}});
+                if_absent(namespaces.create(&PostParams::default(), &read(namespace)).await);
+            }
+        }
+        let installed = release.install(&values).unwrap_or_else(|error| panic!("{example}: {error}"));
+        let secrets = secrets(&client, &release).await;
+        Self { example, values, client, release, installed, secrets }
+    }
+
+    /// The object as it is now, unless it is on its way out.
+    async fn now(&self, object: &Value) -> Option<DynamicObject> {
+        let now = found(&self.client, &self.release, object).await;
+        now.filter(|object| object.metadata.deletion_timestamp.is_none())
+    }
+
+    async fn everything_is_there(&self) {
+        for object in &self.installed {
+            assert!(self.now(object).await.is_some(), "{}: {}", self.example, name(object));
         }
     }
 
-    let installed = release.install(&values).unwrap_or_else(|error| panic!("{example}: {error}"));
-    for object in &installed {
-        assert!(found(&client, &release, object).await.is_some(), "{example}: {}", name(object));
-    }
-    let made = secrets(&client, &release).await;
-    let keys = made.keys().filter(|name| name.ends_with("-keys")).count();
-    assert_eq!(keys, usize::from(!values.contains("cryptSecret: ")), "{example}: {made:?}");
-
-    // Another one, elsewhere, has nothing in common with it.
-    let other = Release::new(&helm, cluster, &second).await;
-    other.install(&values).unwrap_or_else(|error| panic!("{example}, a second time: {error}"));
-    other.uninstall().unwrap();
-    for object in &installed {
-        assert!(found(&client, &release, object).await.is_some(), "{example}: the other one took {}", name(object));
+    async fn secrets_are_the_same(&self) {
+        assert_eq!(secrets(&self.client, &self.release).await, self.secrets, "{}", self.example);
     }
 
-    // What Outpost reads anew by itself begins no new pods, what it cannot does; no secret is made anew.
-    let reread = format!("{values}\n---\nconfig: {{log: {{level: debug}}}}");
-    let upgraded = release.upgrade(&reread).unwrap_or_else(|error| panic!("{example}: {error}"));
-    assert_ne!(config(&upgraded), config(&installed), "{example}");
-    assert_eq!(deployment(&upgraded)["spec"], deployment(&installed)["spec"], "{example}");
-    let restarted = format!("{reread}\n---\nconfig: {{tasks: {{reconcile: 33s}}}}");
-    let upgraded = release.upgrade(&restarted).unwrap();
-    let annotations = |objects: &[Value]| deployment(objects)["spec"]["template"]["metadata"]["annotations"].clone();
-    assert_ne!(annotations(&upgraded), annotations(&installed), "{example}");
-    assert_eq!(secrets(&client, &release).await, made, "{example}");
-
-    release.rollback(1).unwrap();
-    for object in
-        installed.iter().filter(|object| ["Deployment", "ConfigMap"].contains(&object["kind"].as_str().unwrap()))
-    {
-        let now = found(&client, &release, object).await.unwrap();
-        let before = &object["spec"]["template"]["metadata"]["annotations"];
-        let after = &now.data["spec"]["template"]["metadata"]["annotations"];
-        assert_eq!((&now.data["data"], after), (&object["data"], before), "{example}: {}", name(object));
-    }
-    assert_eq!(secrets(&client, &release).await, made, "{example}");
-
-    // What cannot be had again stays, and nothing else.
-    let volumes: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &release.namespace);
-    let volumes_before: Vec<_> =
-        volumes.list(&ListParams::default()).await.unwrap().iter().map(kube::ResourceExt::uid).collect();
-    release.uninstall().unwrap();
-    for object in &installed {
-        let stays = object["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep";
-        let is_data = object["kind"] == "PersistentVolumeClaim"
-            || object["kind"] == "Secret" && made.contains_key(object["metadata"]["name"].as_str().unwrap());
-        let is_extra = object["metadata"]["name"].as_str().unwrap().contains("extra-files");
-        assert_eq!(stays, is_data && !is_extra, "{example}: {}", name(object));
-        let is_there = found(&client, &release, object).await.filter(|one| one.metadata.deletion_timestamp.is_none());
-        assert_eq!(is_there.is_some(), stays, "{example}: {}", name(object));
+    /// The volumes, each with what makes it another one than one of the same name.
+    async fn volumes(&self) -> Vec<(String, Option<String>)> {
+        let volumes: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &self.release.namespace);
+        let volumes = volumes.list(&ListParams::default()).await.unwrap();
+        volumes.iter().map(|volume| (volume.name_any(), volume.uid())).collect()
     }
 
-    release.install(&values).unwrap_or_else(|error| panic!("{example}, again: {error}"));
-    assert_eq!(secrets(&client, &release).await, made, "{example}: the same secrets are taken up");
-    let volumes: Vec<_> =
-        volumes.list(&ListParams::default()).await.unwrap().iter().map(kube::ResourceExt::uid).collect();
-    assert_eq!(volumes, volumes_before, "{example}: the same volume is taken up");
-    release.uninstall().unwrap();
+    /// Another release elsewhere has nothing in common with it.
+    async fn does_not_mind_another(&self, cluster: &Cluster) {
+        let other = Release::new(&self.release.helm, cluster, &format!("{}-second", self.example)).await;
+        let values = format!("{}\n---\n{NOTHING_FIXED}", self.values);
+        other.install(&values).unwrap_or_else(|error| panic!("{}, a second time: {error}", self.example));
+        other.uninstall().unwrap();
+        self.everything_is_there().await;
+    }
+
+    /// What Outpost reads anew by itself begins no new pods, what it cannot does.
+    async fn is_upgraded(&self) {
+        let spec = |objects: &[Value]| deployment(objects)["spec"].clone();
+        let reread = format!("{}\n---\nconfig: {{log: {{level: debug}}}}", self.values);
+        let upgraded = self.release.upgrade(&reread).unwrap_or_else(|error| panic!("{}: {error}", self.example));
+        assert_ne!(config(&upgraded), config(&self.installed), "{}", self.example);
+        assert_eq!(spec(&upgraded), spec(&self.installed), "{}", self.example);
+        let restarted = format!("{reread}\n---\nconfig: {{tasks: {{reconcile: 33s}}}}");
+        let upgraded = self.release.upgrade(&restarted).unwrap();
+        assert_ne!(spec(&upgraded)["template"], spec(&self.installed)["template"], "{}", self.example);
+        self.secrets_are_the_same().await;
+    }
+
+    async fn is_rolled_back(&self) {
+        self.release.rollback(1).unwrap();
+        let annotations = |object: &Value| object["spec"]["template"]["metadata"]["annotations"].clone();
+        for object in &self.installed {
+            let now = self.now(object).await.unwrap().data;
+            assert_eq!(annotations(&now), annotations(object), "{}: {}", self.example, name(object));
+            if object["kind"] == "ConfigMap" {
+                assert_eq!(now["data"], object["data"], "{}: {}", self.example, name(object));
+            }
+        }
+        self.secrets_are_the_same().await;
+    }
+
+    /// What cannot be had again stays, and nothing else; the next release of that name takes it up.
+    async fn is_uninstalled_and_comes_back(&self) {
+        let volumes = self.volumes().await;
+        self.release.uninstall().unwrap();
+        for object in &self.installed {
+            let name = name(object);
+            let is_secret = name.starts_with("Secret/") && (name.ends_with("-keys") || name.ends_with("-hubs"));
+            let stays = is_secret || name.starts_with("PersistentVolumeClaim/");
+            assert_eq!(self.now(object).await.is_some(), stays, "{}: {name}", self.example);
+        }
+        self.release.install(&self.values).unwrap_or_else(|error| panic!("{}, again: {error}", self.example));
+        self.secrets_are_the_same().await;
+        assert_eq!(self.volumes().await, volumes, "{}", self.example);
+        self.release.uninstall().unwrap();
+    }
+}
+
+async fn life(helm: Helm, cluster: &'static Cluster, example: String, values: String) {
+    let life = Life::begin(&helm, cluster, example, values).await;
+    life.everything_is_there().await;
+    life.does_not_mind_another(cluster).await;
+    life.is_upgraded().await;
+    life.is_rolled_back().await;
+    life.is_uninstalled_and_comes_back().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn every_example_lives_through_all_that_happens_to_a_release() {
     let (Some(helm), Some(cluster)) = (Helm::engine(), Cluster::shared().await) else { return };
-    operator(&cluster.admin().await).await;
     let mut lives = JoinSet::new();
-    for (example, values) in examples() {
-        lives.spawn(life(helm.clone(), cluster, example, values));
+    // The smallest example sets nothing, as the chart without values.
+    for (example, values) in examples().into_iter().filter(|(example, _)| example != "defaults") {
+        lives.spawn(life(helm.clone(), cluster, example, format!("{values}\n---\n{WITHOUT_OPERATOR}")));
     }
     lives.join_all().await;
 }

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::daemon::OUTPOST;
 use crate::support::helm::Rendered;
+use crate::support::sshd::make_key;
 
 /// What the pods of a release may refer to: Secrets and ConfigMaps by their names.
 #[derive(Default)]
@@ -72,6 +73,11 @@ fn of_the_site(key: &str) -> Vec<u8> {
         "usernames" => "first;second".into(),
         "passwords" => "one;two".into(),
         "secret_key" => "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=".into(),
+        "ssh" | "tunnel" => {
+            let dir = tempfile::tempdir().unwrap();
+            make_key(&dir.path().join("key"));
+            fs::read(dir.path().join("key")).unwrap()
+        }
         _ => "s3cret-of-the-site".into(),
     }
 }

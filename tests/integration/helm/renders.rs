@@ -71,7 +71,7 @@ fn the_manifests_of_each_example_are_known() {
                 None if *file == "dashboard.yaml" => text.push_str("==== dashboard.yaml\n"),
                 Some(before) if name != "defaults" => {
                     let diff = TextDiff::from_lines(before, manifest);
-                    let changed = diff.unified_diff().context_radius(2).to_string();
+                    let changed = diff.unified_diff().context_radius(1).to_string();
                     if !changed.is_empty() {
                         text.push_str(&format!("==== {file}: changed\n{changed}"));
                     }

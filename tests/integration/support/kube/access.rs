@@ -91,7 +91,8 @@ impl Cluster {
         }
     }
 
-    async fn token_of(&self, namespace: &str, name: &str) -> String {
+    /// A token of an account, as its pods have it.
+    pub async fn token_of(&self, namespace: &str, name: &str) -> String {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.admin().await, namespace);
         let request: TokenRequest = read(json!({"metadata": {}, "spec": {"audiences": []}}));
         let request = accounts.create_token_request(name, &PostParams::default(), &request).await.unwrap();
