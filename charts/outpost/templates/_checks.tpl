@@ -26,7 +26,7 @@
 {{- if and $type $url (ne (hasPrefix "postgres" $url) (eq $type "postgresql")) -}}
 {{- fail (printf "\n\ndatabase.type: is %s, but config.store.url is of another database. Take database.type away: the URL says it." $type) -}}
 {{- end -}}
-{{- if regexMatch "^[^/]*//[^/?#]*:[^/?#]*@|[?&]password=" $url -}}
+{{- if include "outpost.databasePassword" $url -}}
 {{- fail "\n\nconfig.store.url: has a password, which would be in a ConfigMap. Write the URL without it, and config.store.password: {secretKeyRef: {name: …, key: …}}, which names a key of a Secret that you made." -}}
 {{- end -}}
 {{- if and (gt (int .Values.replicaCount) 1) (not (include "outpost.postgresql" .)) -}}
@@ -68,17 +68,56 @@
 {{- if ne (dig "kubernetes" "type" "kubernetes" $spawners) "kubernetes" -}}
 {{- fail "\n\nconfig.spawners.kubernetes.type: has to be \"kubernetes\", which it is without being written. Give a backend of another type another name." -}}
 {{- end -}}
+{{- range $name, $backend := $spawners -}}
+{{- include "outpost.checkBackend" (dict "path" (printf "config.spawners.%s" $name) "backend" $backend) -}}
+{{- end -}}
+{{- include "outpost.checkOverrides" (dict "path" "singleuser.profileList" "value" .Values.singleuser.profileList) -}}
+{{- end -}}
+
+{{/* What rights are made of; of {path, backend}. */}}
+{{- define "outpost.checkBackend" -}}
+{{- range $at, $kind := .backend.object_kinds -}}
+{{- if not (regexMatch "^([A-Za-z0-9.-]+/)?[A-Za-z0-9.-]+/[A-Za-z0-9-]+$" (toString $kind)) -}}
+{{- fail (printf "\n\n%s.object_kinds[%d]: has to be one kind of objects with its version, such as v1/ConfigMap or networking.k8s.io/v1/NetworkPolicy, since it becomes a right of Outpost." $.path $at) -}}
+{{- end -}}
+{{- end -}}
+{{- include "outpost.checkNamespace" (dict "path" (printf "%s.namespace" .path) "name" .backend.namespace) -}}
+{{- range $at, $name := .backend.namespaces -}}
+{{- include "outpost.checkNamespace" (dict "path" (printf "%s.namespaces[%d]" $.path $at) "name" $name) -}}
+{{- end -}}
+{{- include "outpost.checkOverrides" (dict "path" (printf "%s.profile_list" .path) "value" .backend.profile_list) -}}
+{{- end -}}
+
+{{/* The namespaces that profiles and their choices name; of {path, value}. */}}
+{{- define "outpost.checkOverrides" -}}
+{{- range $key, $value := .value -}}
+{{- $path := include "outpost.path" (list $.path $key) -}}
+{{- if and (eq (toString $key) "kubespawner_override") (kindIs "map" $value) -}}
+{{- /* What a user writes has no rights of Outpost. */ -}}
+{{- if not (contains "{value}" (toString $value.namespace)) -}}
+{{- include "outpost.checkNamespace" (dict "path" (printf "%s.namespace" $path) "name" $value.namespace) -}}
+{{- end -}}
+{{- else if or (kindIs "map" $value) (kindIs "slice" $value) -}}
+{{- include "outpost.checkOverrides" (dict "path" $path "value" $value) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "outpost.checkNamespace" -}}
+{{- if and .name (not (regexMatch "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$" (toString .name))) -}}
+{{- fail (printf "\n\n%s: has to be the name of a namespace: small letters, digits and `-`, at most 63. It is no template, since Outpost needs rights there." .path) -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "outpost.checkHubs" -}}
 {{- $hubs := include "outpost.hubs" . | fromYaml -}}
 {{- range $name, $_ := $hubs -}}
-{{- if not (regexMatch "^[^:]{1,255}$" $name) -}}
-{{- fail (printf "\n\nhubs.%s: the name of a hub has 1 to 255 characters and no colon." (toRawJson $name)) -}}
+{{- if not (regexMatch "^[^:[:cntrl:]]{1,255}$" $name) -}}
+{{- fail (printf "\n\nhubs.%s: the name of a hub has 1 to 255 characters, no colon and no control characters." (toRawJson $name)) -}}
 {{- end -}}
 {{- end -}}
 {{- range $name := include "outpost.hubsWithoutPassword" (list . (include "outpost.writtenHubs" . | fromYaml)) | fromYamlArray -}}
-{{- if not (regexMatch "^[-._a-zA-Z0-9]+$" $name) -}}
+{{- if not (include "outpost.isSecretKey" $name) -}}
 {{- fail (printf "\n\nhubs.%s.passwords: is needed, since this name is none for a key of the Secret with the passwords that the chart makes: passwords: [{secretKeyRef: {name: …, key: …}}]." (toRawJson $name)) -}}
 {{- end -}}
 {{- end -}}
@@ -87,69 +126,6 @@
 {{- end -}}
 {{- if and .Values.test.hub (not .Values.outpostUsers) (not (hasKey $hubs .Values.test.hub)) -}}
 {{- fail (printf "\n\ntest.hub: there is no hub %s in `hubs`; there is %s." (toRawJson .Values.test.hub) (keys $hubs | sortAlpha | join ", ")) -}}
-{{- end -}}
-{{- end -}}
-
-{{/* Wherever Outpost reads a secret, the values say where it is. */}}
-{{- define "outpost.checkSecrets" -}}
-{{- range $path, $hubs := dict "hubs" .Values.hubs "config.hubs" .Values.config.hubs -}}
-{{- range $name, $hub := $hubs -}}
-{{- $path := printf "%s.%s" $path $name -}}
-{{- range $key := list "flavors_update_token" "ssh_recreate_token" -}}
-{{- include "outpost.checkSecret" (dict "path" (printf "%s.%s" $path $key) "value" (dig $key "" ($hub | default dict))) -}}
-{{- end -}}
-{{- include "outpost.checkSecret" (dict "path" (printf "%s.dial.key" $path) "value" (dig "dial" "key" "" ($hub | default dict))) -}}
-{{- include "outpost.checkSecretList" (dict "path" (printf "%s.passwords" $path) "value" (dig "passwords" list ($hub | default dict))) -}}
-{{- end -}}
-{{- end -}}
-{{- range $name, $agent := .Values.config.forward_agents -}}
-{{- include "outpost.checkSecret" (dict "path" (printf "config.forward_agents.%s.key" $name) "value" (dig "key" "" ($agent | default dict))) -}}
-{{- end -}}
-{{- include "outpost.checkSecret" (dict "path" "config.store.password" "value" (dig "store" "password" "" .Values.config)) -}}
-{{- if and .Values.cryptSecret (dig "store" "keys" "" .Values.config) -}}
-{{- fail "\n\nconfig.store.keys: stands beside cryptSecret. Write one of them: config.store.keys for several Secrets, of which the first key encrypts, or cryptSecret for the key `secret_key` of one." -}}
-{{- end -}}
-{{- include "outpost.checkSecretList" (dict "path" "config.store.keys" "value" (dig "store" "keys" list .Values.config)) -}}
-{{- include "outpost.checkVariables" (dict "path" "config.spawners" "value" .Values.config.spawners) -}}
-{{- include "outpost.checkVariables" (dict "path" "singleuser.profileList" "value" .Values.singleuser.profileList) -}}
-{{- end -}}
-
-{{/* Variables of servers, wherever `environment` is in a tree. Those of `singleuser.extraEnv` are in a Secret. */}}
-{{- define "outpost.checkVariables" -}}
-{{- range $key, $value := .value -}}
-{{- $path := kindIs "string" $key | ternary (printf "%s.%v" $.path $key) (printf "%s[%v]" $.path $key) -}}
-{{- if and (eq (toString $key) "environment") (kindIs "map" $value) -}}
-{{- range $name, $_ := include "outpost.secretsOf" $value | fromYaml -}}
-{{- fail (printf "\n\n%s.%s: is a secret by its name or as a URL with a user, and would be in a ConfigMap. Write {valueFrom: {secretKeyRef: {name: …, key: …}}}, which names a key of a Secret in the namespace of servers; or write it into singleuser.extraEnv, which is kept in one." $path $name) -}}
-{{- end -}}
-{{- else if or (kindIs "map" $value) (kindIs "slice" $value) -}}
-{{- include "outpost.checkVariables" (dict "path" $path "value" $value) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-
-{{- define "outpost.checkSecretList" -}}
-{{- if .value -}}
-{{- if not (kindIs "slice" .value) -}}
-{{- fail (printf "\n\n%s: has to be a list: [{secretKeyRef: {name: …, key: …}}], which names a key of a Secret that you made." .path) -}}
-{{- end -}}
-{{- range $at, $value := .value -}}
-{{- include "outpost.checkSecret" (dict "path" (printf "%s[%d]" $.path $at) "value" $value) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-
-{{- define "outpost.checkSecret" -}}
-{{- if .value -}}
-{{- $places := kindIs "map" .value | ternary .value dict -}}
-{{- $reference := dig "secretKeyRef" dict $places -}}
-{{- $isPlace := has (keys $places | join " ") (list "file" "env" "secretKeyRef") -}}
-{{- if and $isPlace (hasKey $places "secretKeyRef") -}}
-{{- $isPlace = and (kindIs "map" $reference) (eq (keys $reference | sortAlpha | join " ") "key name") -}}
-{{- end -}}
-{{- if not $isPlace -}}
-{{- fail (printf "\n\n%s: has to say where the secret is, and not what it is, since all of this is in a ConfigMap: {secretKeyRef: {name: …, key: …}}, which names a key of a Secret that you made, {file: /path} or {env: NAME}." .path) -}}
-{{- end -}}
 {{- end -}}
 {{- end -}}
 
@@ -188,8 +164,8 @@
 {{- end -}}
 {{- end -}}
 {{- range $name, $file := .Values.singleuser.extraFiles -}}
-{{- if not (regexMatch "^[-._a-zA-Z0-9]+$" $name) -}}
-{{- fail (printf "\n\nsingleuser.extraFiles.%s: its name has to consist of letters, digits, `-`, `_` and `.`, since it is a key of a Secret." (toRawJson $name)) -}}
+{{- if not (include "outpost.isSecretKey" $name) -}}
+{{- fail (printf "\n\nsingleuser.extraFiles.%s: its name has to consist of letters, digits, `-`, `_` and `.`, and not to begin with two dots, since it is a key of a Secret." (toRawJson $name)) -}}
 {{- end -}}
 {{- if ne (len (pick $file "data" "stringData" "binaryData")) 1 -}}
 {{- fail (printf "\n\nsingleuser.extraFiles.%s: has to have one of stringData (text), binaryData (base64) and data (a table that is written as YAML, JSON or TOML)." $name) -}}

@@ -12,7 +12,16 @@
 {{- include "outpost.merge" (dict "into" $config "from" $written) -}}
 {{- include "outpost.merge" (dict "into" $config.spawners "from" ($spawners | default dict)) -}}
 {{- include "outpost.dropZeroLimits" $config.spawners -}}
-{{- include "outpost.restrict" $config.spawners.kubernetes -}}
+{{- range $name, $backend := $config.spawners -}}
+{{- if eq (toString $backend.type) "kubernetes" -}}
+{{- range $option, $value := dict "uid" 1000 "fs_gid" 100 -}}
+{{- if and (ne $name "kubernetes") (not (hasKey $backend $option)) -}}
+{{- $_ := set $backend $option $value -}}
+{{- end -}}
+{{- end -}}
+{{- include "outpost.restrict" $backend -}}
+{{- end -}}
+{{- end -}}
 {{- if and (include "outpost.elsewhere" .) (eq $config.spawners.kubernetes.service_account (include "outpost.serversAccount" .)) -}}
 {{- $_ := unset $config.spawners.kubernetes "service_account" -}}
 {{- end -}}

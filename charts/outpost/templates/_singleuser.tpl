@@ -186,23 +186,46 @@ in namespaces that are made for users
 {{- with .Values.singleuser.serviceAccountName -}}
 service_account: {{ . | quote }}
 {{- else -}}
-service_account: {{ include "outpost.serversAccount" . }}
+service_account: {{ include "outpost.serversAccount" . | quote }}
 automount_service_account_token: false
 {{- end -}}
 {{- end -}}
 
 {{/*
-Puts into a backend's section what makes pods pass the level `restricted`, unless something there or in a profile needs more. It is the
-server's container that is not root, since containers before and beside it may have to be.
+Puts into the section of a backend what makes pods pass the level `restricted`, unless the section itself needs more. Profiles that need
+more get it for their own servers. It is the server's container that is not root, since containers before and beside it may have to be.
 */}}
 {{- define "outpost.restrict" -}}
-{{- $more := "\"(allow_privilege_escalation|privileged)\":true|\"uid\":0[,}]" -}}
-{{- if and .uid (not (regexMatch $more (toJson .))) -}}
-{{- $container := dict "runAsNonRoot" true "capabilities" (dict "drop" (list "ALL")) -}}
 {{- $pod := dict "seccompProfile" (dict "type" "RuntimeDefault") -}}
-{{- range $option, $ours := dict "container_security_context" $container "pod_security_context" $pod -}}
-{{- include "outpost.merge" (dict "into" $ours "from" (get $ $option | default dict)) -}}
-{{- $_ := set $ $option $ours -}}
+{{- include "outpost.merge" (dict "into" $pod "from" (.pod_security_context | default dict)) -}}
+{{- $_ := set . "pod_security_context" $pod -}}
+{{- if and .uid (not (include "outpost.needsMore" .)) -}}
+{{- $container := dict "runAsNonRoot" true "capabilities" (dict "drop" (list "ALL")) -}}
+{{- include "outpost.merge" (dict "into" $container "from" (.container_security_context | default dict)) -}}
+{{- $_ := set . "container_security_context" $container -}}
+{{- include "outpost.lift" .profile_list -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What of these options needs more than `restricted` gives, or nothing: root, privileges. */}}
+{{- define "outpost.needsMore" -}}
+{{- $own := pick . "uid" "privileged" "allow_privilege_escalation" "container_security_context" "extra_container_config" | toJson -}}
+{{- regexFind "\"(uid|runAsUser|run_as_user)\":0[,}]|\"(privileged|allow_?[pP]rivilege_?[eE]scalation)\":true" $own -}}
+{{- end -}}
+
+{{/* Gives the overrides in a tree of profiles that need more what the section does not give. */}}
+{{- define "outpost.lift" -}}
+{{- if or (kindIs "map" .) (kindIs "slice" .) -}}
+{{- range $key, $value := . -}}
+{{- if and (eq (toString $key) "kubespawner_override") (kindIs "map" $value) -}}
+{{- if include "outpost.needsMore" $value -}}
+{{- $container := dict "runAsNonRoot" false "capabilities" (dict "drop" list) -}}
+{{- include "outpost.merge" (dict "into" $container "from" ($value.container_security_context | default dict)) -}}
+{{- $_ := set $value "container_security_context" $container -}}
+{{- end -}}
+{{- else -}}
+{{- include "outpost.lift" $value -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -235,21 +258,11 @@ server's container that is not root, since containers before and beside it may h
 
 {{/* Of these, those that are secrets. */}}
 {{- define "outpost.secretExtraEnv" -}}
-{{- include "outpost.extraEnv" . | fromYaml | include "outpost.secretsOf" -}}
-{{- end -}}
-
-{{/*
-The texts in a table of variables that are secrets: by their names (`secret_environment`), or as URLs with a user. A template stays
-where it is filled in.
-*/}}
-{{- define "outpost.secretsOf" -}}
+{{- $names := dig "spawners" "kubernetes" dict .Values.config | include "outpost.secretNames" -}}
 {{- $variables := dict -}}
-{{- range $name, $value := . -}}
-{{- if and $value (kindIs "string" $value) -}}
-{{- $isSecret := or (regexMatch "(?i)TOKEN|SECRET|PASS|PWD|CREDENTIAL|APIKEY|AUTH|_KEY$" $name) (regexMatch "://[^/?#]*@" $value) -}}
-{{- if and $isSecret (not (contains "{" $value)) -}}
+{{- range $name, $value := include "outpost.extraEnv" . | fromYaml -}}
+{{- if include "outpost.isSecret" (list $name $value $names) -}}
 {{- $_ := set $variables $name $value -}}
-{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- include "outpost.json" $variables -}}
