@@ -7,7 +7,7 @@ The hub as which `helm test` starts a server, as YAML: its `name` (empty: the fi
 {{- range $name, $settings := (include "outpost.config" . | fromYaml).hubs -}}
 {{- range $settings.passwords -}}
 {{- $path := splitList "/" (dig "file" "" .) -}}
-{{- if and (not $hub) (or (not $.Values.test.hub) (eq $.Values.test.hub $name)) (hasPrefix "/etc/outpost-secrets/" (join "/" $path)) -}}
+{{- if and (not $hub) (or (not $.Values.test.hub) (eq $.Values.test.hub $name)) (eq (len $path) 5) (hasPrefix "/etc/outpost-secrets/" (join "/" $path)) -}}
 {{- $hub = dict "name" $name "secret" (index $path 3) "key" (index $path 4) -}}
 {{- end -}}
 {{- end -}}
