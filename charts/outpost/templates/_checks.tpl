@@ -8,6 +8,7 @@
 {{- include "outpost.checkSecrets" . -}}
 {{- include "outpost.checkServers" . -}}
 {{- include "outpost.checkFiles" . -}}
+{{- include "outpost.checkProfiles" . -}}
 {{- end -}}
 
 {{- define "outpost.checkPythonValues" -}}

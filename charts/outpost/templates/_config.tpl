@@ -20,6 +20,7 @@
 {{- include "outpost.mounted" $written -}}
 {{- include "outpost.merge" (dict "into" $config "from" $written) -}}
 {{- include "outpost.merge" (dict "into" $config.spawners "from" ($spawners | default dict)) -}}
+{{- include "outpost.dropZeroLimits" $config.spawners -}}
 {{- range $name, $backend := $config.spawners -}}
 {{- if eq (toString $backend.type) "kubernetes" -}}
 {{- range $option, $value := dict "uid" 1000 "fs_gid" 100 -}}
@@ -90,8 +91,7 @@ spawners:
 {{- define "outpost.hubs" -}}
 {{- $hubs := include "outpost.writtenHubs" . | fromYaml -}}
 {{- range $name := include "outpost.hubsWithoutPassword" (list . $hubs) | fromYamlArray -}}
-{{- $file := printf "/etc/outpost-secrets/%s-hubs/%s" (include "outpost.fullname" $) $name -}}
-{{- $_ := set (get $hubs $name) "passwords" (list (dict "file" $file)) -}}
+{{- $_ := set (get $hubs $name) "passwords" (list (dict "file" (printf "/etc/outpost-hubs/%s" $name))) -}}
 {{- end -}}
 {{- include "outpost.json" $hubs -}}
 {{- end -}}
@@ -210,5 +210,12 @@ spawners:
 {{- $read := pick $config "state_dir" "http" "store" "tasks" -}}
 {{- $_ := set $read "ssh" (omit ($config.ssh | default dict) "authorized_keys") -}}
 {{- $_ := set $read "log_format" (dig "log" "format" "" $config) -}}
+{{- range $name, $backend := $config.spawners -}}
+{{- $options := pick $backend "type" "kubeconfig" "context" "api_rate" "api_burst" -}}
+{{- /* What a backend has that is added without a restart. */ -}}
+{{- if ne (toJson $options) "{\"type\":\"kubernetes\"}" -}}
+{{- $_ := set $read (printf "spawners.%s" $name) $options -}}
+{{- end -}}
+{{- end -}}
 checksum/restart: {{ list $read .Values.tlsSecret .Values.outpostUsers | toJson | sha256sum }}
 {{- end -}}

@@ -16,17 +16,33 @@
 {{- end -}}
 {{- end -}}
 
-{{/* What belongs into a hub's jupyterhub_config.py; of a list of the URL and the hub's name. */}}
+{{/* How long a hub has to wait for a start, in seconds: as long as the slowest backend, and some more for the image and what comes before. */}}
+{{- define "outpost.patience" -}}
+{{- $slowest := 60 -}}
+{{- range (include "outpost.config" . | fromYaml).spawners -}}
+{{- $slowest = max $slowest (include "outpost.seconds" (.start_timeout | default 60)) -}}
+{{- end -}}
+{{- add $slowest 120 -}}
+{{- end -}}
+
+{{/* What belongs into a hub's jupyterhub_config.py; of a list of the context and the hub's name. What JSON writes is Python, too. */}}
 {{- define "outpost.hubSettings" -}}
 import base64
 c.JupyterHub.spawner_class = "outpostspawner.OutpostSpawner"
-c.OutpostSpawner.request_url = "{{ index . 0 }}/services"
-credential = base64.b64encode("{{ index . 1 }}:<password>".encode()).decode()
+c.OutpostSpawner.request_url = {{ printf "%s/services" (include "outpost.url" (index . 0)) | include "outpost.json" }}
+credential = base64.b64encode({{ printf "%s:<password>" (index . 1) | include "outpost.json" }}.encode()).decode()
 c.OutpostSpawner.request_headers = {
     "Content-Type": "application/json",
     "Accept": "application/json",
     "Authorization": f"Basic {credential}",
 }
+# Longer than the slowest start, the time for pulling an image included. The defaults are 20 and 60 seconds.
+c.OutpostSpawner.request_kwargs = {"request_timeout": {{ include "outpost.patience" (index . 0) }}}
+c.OutpostSpawner.start_timeout = {{ include "outpost.patience" (index . 0) }}
+# Servers go on when the hub is restarted.
+c.JupyterHub.cleanup_servers = False
+# Where servers and Outpost reach the hub's API, if the hub's own idea of it is no address for them:
+# c.OutpostSpawner.public_api_url = "https://hub.example.org/hub/api"
 {{- end -}}
 
 {{/* How the password of a hub is found; of a list of the context, the hub's name and the hub. */}}
@@ -41,7 +57,7 @@ c.OutpostSpawner.request_headers = {
 {{- else -}}
 {{- $reference := dig "secretKeyRef" dict (first (index $ 2).passwords) -}}
 {{- if $reference }}{{ printf $get $reference.name (replace "." "\\." $reference.key) }}
-{{- else }}the one that hubs.{{ $name }}.passwords names
+{{- else }}the one that hubs.{{ include "outpost.json" $name }}.passwords names
 {{- end -}}
 {{- end -}}
 {{- end -}}
