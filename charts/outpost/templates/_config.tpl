@@ -8,6 +8,15 @@
 {{- $_ := set $written "hubs" (include "outpost.hubs" . | fromYaml) -}}
 {{- $spawners := $written.spawners -}}
 {{- $_ := unset $written "spawners" -}}
+{{- /* Without these Outpost is not reached, or its key goes with the pod: nothing is what the chart says. */ -}}
+{{- range $section, $keys := dict "http" (list "listen" "admin_listen") "ssh" (list "listen") "store" (list "keys") -}}
+{{- $table := get $written $section | default dict -}}
+{{- range $key := $keys -}}
+{{- if empty (get $table $key) -}}
+{{- $_ := unset $table $key -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- include "outpost.mounted" $written -}}
 {{- include "outpost.merge" (dict "into" $config "from" $written) -}}
 {{- include "outpost.merge" (dict "into" $config.spawners "from" ($spawners | default dict)) -}}

@@ -99,8 +99,15 @@ c.JupyterHub.cleanup_servers = False
 {{- if .Values.singleuser.cloudMetadata.blockWithIptables }}
 - singleuser.cloudMetadata.blockWithIptables is true: each server's pod begins with a privileged container.
 {{- end }}
-{{- if not (dig "spawners" "kubernetes" "container_security_context" "runAsNonRoot" false $config) }}
-- Servers may run as root or gain rights, as singleuser.uid, allowPrivilegeEscalation or a profile says. Their pods do not pass `restricted`.
+{{- range $name, $backend := $config.spawners }}
+{{- if eq (toString $backend.type) "kubernetes" }}
+{{- $own := eq $name "kubernetes" | ternary "singleuser.uid or allowPrivilegeEscalation" "its uid, privileged or allow_privilege_escalation" }}
+{{- if not (dig "container_security_context" "runAsNonRoot" false $backend) }}
+- Servers of config.spawners.{{ $name }} may run as root or gain rights, as {{ $own }} says. Their pods do not pass `restricted`.
+{{- else if contains "\"runAsNonRoot\":false" (toJson $backend.profile_list) }}
+- Servers with some profiles of config.spawners.{{ $name }} may run as root or gain rights. Their pods do not pass `restricted`.
+{{- end }}
+{{- end }}
 {{- end }}
 {{- if and (eq .Values.singleuser.storage.type "static") (gt (len $config.hubs) 1) (not (contains "{hub}" (.Values.singleuser.storage.static.subPath | default ""))) }}
 - Users of the same name on several hubs share a folder: singleuser.storage.static.subPath should have {hub} in it.

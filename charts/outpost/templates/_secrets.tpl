@@ -34,16 +34,16 @@
 {{- range $name, $hub := $hubs -}}
 {{- $path := printf "%s.%s" $path $name -}}
 {{- range $key := list "flavors_update_token" "ssh_recreate_token" -}}
-{{- include "outpost.checkSecret" (dict "path" (printf "%s.%s" $path $key) "value" (dig $key "" ($hub | default dict))) -}}
+{{- include "outpost.checkSecret" (dict "path" (printf "%s.%s" $path $key) "value" (dig $key nil ($hub | default dict))) -}}
 {{- end -}}
-{{- include "outpost.checkSecret" (dict "path" (printf "%s.dial.key" $path) "value" (dig "dial" "key" "" ($hub | default dict))) -}}
+{{- include "outpost.checkSecret" (dict "path" (printf "%s.dial.key" $path) "value" (dig "dial" "key" nil ($hub | default dict))) -}}
 {{- include "outpost.checkSecretList" (dict "path" (printf "%s.passwords" $path) "value" (dig "passwords" list ($hub | default dict))) -}}
 {{- end -}}
 {{- end -}}
 {{- range $name, $agent := .Values.config.forward_agents -}}
-{{- include "outpost.checkSecret" (dict "path" (printf "config.forward_agents.%s.key" $name) "value" (dig "key" "" ($agent | default dict))) -}}
+{{- include "outpost.checkSecret" (dict "path" (printf "config.forward_agents.%s.key" $name) "value" (dig "key" nil ($agent | default dict))) -}}
 {{- end -}}
-{{- include "outpost.checkSecret" (dict "path" "config.store.password" "value" (dig "store" "password" "" .Values.config)) -}}
+{{- include "outpost.checkSecret" (dict "path" "config.store.password" "value" (dig "store" "password" nil .Values.config)) -}}
 {{- if and .Values.cryptSecret (dig "store" "keys" "" .Values.config) -}}
 {{- fail "\n\nconfig.store.keys: stands beside cryptSecret. Write one of them: config.store.keys for several Secrets, of which the first key encrypts, or cryptSecret for the key `secret_key` of one." -}}
 {{- end -}}
@@ -56,18 +56,19 @@
 {{- fail (printf "\n\n%s: has to be a list: [{secretKeyRef: {name: …, key: …}}], which names a key of a Secret that you made." .path) -}}
 {{- end -}}
 {{- range $at, $value := .value -}}
-{{- include "outpost.checkSecret" (dict "path" (printf "%s[%d]" $.path $at) "value" $value) -}}
+{{- include "outpost.checkSecret" (dict "path" (printf "%s[%d]" $.path $at) "value" (kindIs "invalid" $value | ternary dict $value)) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 
+{{/* Of {path, value}; null is nothing. */}}
 {{- define "outpost.checkSecret" -}}
-{{- if .value -}}
+{{- if not (kindIs "invalid" .value) -}}
 {{- $places := kindIs "map" .value | ternary .value dict -}}
-{{- $reference := dig "secretKeyRef" dict $places -}}
 {{- $isPlace := has (keys $places | join " ") (list "file" "env" "secretKeyRef") -}}
-{{- if and $isPlace (hasKey $places "secretKeyRef") -}}
-{{- $isPlace = and (kindIs "map" $reference) (eq (keys $reference | sortAlpha | join " ") "key name") -}}
+{{- if hasKey $places "secretKeyRef" -}}
+{{- $reference := kindIs "map" $places.secretKeyRef | ternary $places.secretKeyRef dict -}}
+{{- $isPlace = eq (keys $reference | sortAlpha | join " ") "key name" -}}
 {{- end -}}
 {{- if not $isPlace -}}
 {{- fail (printf "\n\n%s: has to say where the secret is, and not what it is, since all of this is in a ConfigMap: {secretKeyRef: {name: …, key: …}}, which names a key of a Secret that you made, {file: /path} or {env: NAME}." .path) -}}
@@ -79,11 +80,11 @@
 {{- define "outpost.checkReferences" -}}
 {{- with kindIs "map" .value | ternary .value dict -}}
 {{- if kindIs "map" .secretKeyRef -}}
-{{- if not (regexMatch "^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$" (toString .secretKeyRef.name)) -}}
-{{- fail (printf "\n\n%s.secretKeyRef.name: has to be the name of a Secret: small letters, digits, `-` and `.`." $.path) -}}
+{{- if not (and (kindIs "string" .secretKeyRef.name) (regexMatch "^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$" .secretKeyRef.name)) -}}
+{{- fail (printf "\n\n%s.secretKeyRef.name: has to be the name of a Secret, as a text: small letters, digits, `-` and `.`." $.path) -}}
 {{- end -}}
-{{- if not (include "outpost.isSecretKey" (toString .secretKeyRef.key)) -}}
-{{- fail (printf "\n\n%s.secretKeyRef.key: has to be a key of a Secret: letters, digits, `-`, `_` and `.`, and neither `.` nor two dots at its beginning." $.path) -}}
+{{- if not (and (kindIs "string" .secretKeyRef.key) (include "outpost.isSecretKey" (toString .secretKeyRef.key))) -}}
+{{- fail (printf "\n\n%s.secretKeyRef.key: has to be a key of a Secret, as a text: letters, digits, `-`, `_` and `.`, and neither `.` nor two dots at its beginning." $.path) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

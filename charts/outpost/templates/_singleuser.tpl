@@ -207,10 +207,10 @@ more get it for their own servers. It is the server's container that is not root
 {{- end -}}
 {{- end -}}
 
-{{/* What of these options needs more than `restricted` gives, or nothing: root, privileges. */}}
+{{/* What of these options needs more than `restricted` gives, or nothing: root, which the image may want, or privileges. */}}
 {{- define "outpost.needsMore" -}}
 {{- $own := pick . "uid" "privileged" "allow_privilege_escalation" "container_security_context" "extra_container_config" | toJson -}}
-{{- regexFind "\"(uid|runAsUser|run_as_user)\":0[,}]|\"(privileged|allow_?[pP]rivilege_?[eE]scalation)\":true" $own -}}
+{{- regexFind "\"(uid|runAsUser|run_as_user)\":(0|null)[,}]|\"(privileged|allow_?[pP]rivilege_?[eE]scalation)\":true" $own -}}
 {{- end -}}
 
 {{/* Gives the overrides in a tree of profiles that need more what the section does not give. */}}
@@ -220,8 +220,7 @@ more get it for their own servers. It is the server's container that is not root
 {{- if and (eq (toString $key) "kubespawner_override") (kindIs "map" $value) -}}
 {{- if include "outpost.needsMore" $value -}}
 {{- $container := dict "runAsNonRoot" false "capabilities" (dict "drop" list) -}}
-{{- include "outpost.merge" (dict "into" $container "from" ($value.container_security_context | default dict)) -}}
-{{- $_ := set $value "container_security_context" $container -}}
+{{- $_ := set $value "container_security_context" (merge ($value.container_security_context | default dict) $container) -}}
 {{- end -}}
 {{- else -}}
 {{- include "outpost.lift" $value -}}

@@ -8,7 +8,7 @@ The hub as which `helm test` starts a server, as YAML: its `name` (empty: the fi
 {{- range $settings.passwords -}}
 {{- $file := dig "file" "" . | replace "/etc/outpost-hubs/" (printf "/etc/outpost-secrets/%s-hubs/" (include "outpost.fullname" $)) -}}
 {{- $path := splitList "/" $file -}}
-{{- if and (not $hub) (or (not $.Values.test.hub) (eq $.Values.test.hub $name)) (hasPrefix "/etc/outpost-secrets/" $file) -}}
+{{- if and (not $hub) (or (not $.Values.test.hub) (eq $.Values.test.hub $name)) (eq (len $path) 5) (hasPrefix "/etc/outpost-secrets/" $file) -}}
 {{- $hub = dict "name" $name "secret" (index $path 3) "key" (index $path 4) -}}
 {{- end -}}
 {{- end -}}
