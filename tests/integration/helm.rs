@@ -1,6 +1,7 @@
 //! The chart, with the real engine of Helm and the real API server.
 
 mod account;
+mod changes;
 mod configuration;
 mod hook;
 mod lifecycle;

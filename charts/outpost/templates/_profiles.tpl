@@ -2,12 +2,14 @@
 
 {{/* Puts every `kubespawner_override` below `tree` into `found`, by its path, which begins with `path`. */}}
 {{- define "outpost.findOverrides" -}}
+{{- if or (kindIs "map" .tree) (kindIs "slice" .tree) -}}
 {{- range $key, $value := .tree -}}
 {{- $path := kindIs "string" $key | ternary (printf "%s.%v" $.path $key) (printf "%s[%v]" $.path $key) -}}
 {{- if and (eq (toString $key) "kubespawner_override") (kindIs "map" $value) -}}
 {{- $_ := set $.found $path $value -}}
-{{- else if or (kindIs "map" $value) (kindIs "slice" $value) -}}
+{{- else -}}
 {{- include "outpost.findOverrides" (dict "tree" $value "path" $path "found" $.found) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

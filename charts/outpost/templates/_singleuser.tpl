@@ -215,16 +215,12 @@ more get it for their own servers. It is the server's container that is not root
 
 {{/* Gives the overrides in a tree of profiles that need more what the section does not give. */}}
 {{- define "outpost.lift" -}}
-{{- if or (kindIs "map" .) (kindIs "slice" .) -}}
-{{- range $key, $value := . -}}
-{{- if and (eq (toString $key) "kubespawner_override") (kindIs "map" $value) -}}
-{{- if include "outpost.needsMore" $value -}}
+{{- $overrides := dict -}}
+{{- include "outpost.findOverrides" (dict "tree" . "path" "" "found" $overrides) -}}
+{{- range $override := $overrides -}}
+{{- if include "outpost.needsMore" $override -}}
 {{- $container := dict "runAsNonRoot" false "capabilities" (dict "drop" list) -}}
-{{- $_ := set $value "container_security_context" (merge ($value.container_security_context | default dict) $container) -}}
-{{- end -}}
-{{- else -}}
-{{- include "outpost.lift" $value -}}
-{{- end -}}
+{{- $_ := set $override "container_security_context" (merge ($override.container_security_context | default dict) $container) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

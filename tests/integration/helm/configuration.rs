@@ -72,6 +72,8 @@ fn server(helm: &Helm, values: &str) -> Value {
 #[case::pull_secrets("image: {pullSecrets: [a, {name: b}]}", "/pod/spec/imagePullSecrets", json!([{"name": "a"}, {"name": "b"}]))]
 #[case::memory("memory: {limit: 2G, guarantee: 512M}", "/pod/spec/containers/0/resources/limits/memory", json!("2147483648"))]
 #[case::cpu("cpu: {limit: 2, guarantee: 0.5}", "/pod/spec/containers/0/resources/requests/cpu", json!("0.5"))]
+#[case::no_limit_of_processors("cpu: {limit: 0, guarantee: 0.5}", "/pod/spec/containers/0/resources/limits/cpu", json!(null))]
+#[case::no_limit_of_memory("memory: {limit: 0G}", "/pod/spec/containers/0/resources/limits/memory", json!(null))]
 #[case::gpu("extraResource: {limits: {nvidia.com/gpu: '1'}}", "/pod/spec/containers/0/resources/limits/nvidia.com~1gpu", json!("1"))]
 #[case::a_large_number("extraPodConfig: {activeDeadlineSeconds: 12345678}", "/pod/spec/activeDeadlineSeconds", json!(12_345_678))]
 #[case::user("uid: 1234", "/pod/spec/containers/0/securityContext/runAsUser", json!(1234))]

@@ -39,6 +39,20 @@ const REFUSED: &[&str] = &[
     "podDisruptionBudget: {maxUnavailable: {}}",
     "metrics: {serviceMonitor: true}",
     "test: {timeout: 5}",
+    // Names and amounts that the API server would refuse, or that would be more than one line.
+    "fullnameOverride: a.b",
+    "nameOverride: A_b",
+    "priorityClassName: \"x\\n      hostNetwork: true\"",
+    "persistence: {size: 5 potatoes}",
+    "singleuser: {namespaces: ['x-{username}']}",
+    "config: {spawners: {kubernetes: {enable_user_namespaces: 'true'}}}",
+    // Tables that templates need.
+    "image: null",
+    "config: null",
+    "singleuser: null",
+    "singleuser: {storage: {dynamic: null}}",
+    "singleuser: {cloudMetadata: {ip: null}}",
+    "service: {ports: null}",
     // What the chart of the Python service had.
     "outpostConfig: |\n  c.JupyterHubOutpost.sanitize_response = True",
     "extraPythonPackages: [numpy]",
@@ -51,6 +65,13 @@ const REFUSED: &[&str] = &[
     "config: {ssh: {listen: '0.0.0.0:22'}}",
     "config: {state_dir: /data}",
     "config: {flavors: {file: /a}}",
+    "serviceAccount: {create: false}",
+    // Kinds that would be other rights than they look like.
+    "config: {spawners: {kubernetes: {object_kinds: ['*/v1/Secret']}}}",
+    "config: {spawners: {kubernetes: {object_kinds: ['apps/v1/a,pods/exec,b']}}}",
+    // Options of profiles that the hub has, or that have another name.
+    "singleuser: {profileList: [{display_name: A, kubespawner_override: {http_timeout: 60}}]}",
+    "config: {spawners: {a: {type: kubernetes, profile_list: {b: {profile_options: {c: {choices: {d: {kubespawner_override: {fs_group: 5}}}}}}}}}}",
     // A secret belongs into a Secret.
     "hubs: {a: {passwords: [s3cret]}}",
     "hubs: {a: {passwords: [{secretKeyRef: {name: x}}]}}",
@@ -58,8 +79,24 @@ const REFUSED: &[&str] = &[
     "config: {store: {password: s3cret}}",
     "config: {store: {keys: [s3cret]}}",
     "config: {store: {url: 'postgresql://me:s3cret@db/outpost'}}",
-    // A name that is no key of a Secret.
+    "config: {store: {url: 'postgresql://me:s3cret/x@db/outpost'}}",
+    "config: {store: {url: 'postgresql://db/outpost?pass%77ord=s3cret'}}",
+    "config: {spawners: {kubernetes: {environment: {API_KEY: {value: s3cret}}}}}",
+    "config: {spawners: {kubernetes: {pre_start: [{kind: Secret, stringData: {a: s3cret}}]}}}",
+    "singleuser: {initContainers: [{name: a, image: b, env: [{name: API_KEY, value: s3cret}]}]}",
+    "singleuser: {profileList: [{kubespawner_override: {environment: {MY_TOKEN: s3cret}}}]}",
+    "extraEnvVars: [{name: SQL_PASSWORD, value: s3cret}]",
+    "extraEnvVars: [{name: OUTPOST_DATABASE_URL, value: 'postgresql://me:s3cret@db/outpost'}]",
+    // What says where a secret is.
+    "hubs: {a: {passwords: [null]}}",
+    "hubs: {a: {passwords: [{}]}}",
+    "hubs: {a: {passwords: [{secretKeyRef: {name: 5, key: x}}]}}",
+    "hubs: {a: {passwords: [{secretKeyRef: {name: '', key: x}}]}}",
+    "hubs: {a: {passwords: [{secretKeyRef: {name: x, key: a/b}}]}}",
+    // Names that are no keys of a Secret.
     "hubs: {'my hub': {}}",
+    "hubs: {'..': {}}",
+    "hubs: {..x: {}}",
     // z2jh's block needs privileges there.
     "singleuser: {cloudMetadata: {blockWithIptables: true}}",
 ];
