@@ -21,7 +21,8 @@
 {{- include "outpost.checkReferences" (dict "path" $path "value" $value) -}}
 {{- end -}}
 {{- range $at, $variable := .Values.extraEnvVars -}}
-{{- $value := $variable.value | default "" -}}
+{{- /* What comes from other variables is looked up by Kubernetes. */ -}}
+{{- $value := regexReplaceAll "\\$\\([-._A-Za-z0-9]+\\)" ($variable.value | default "") "" -}}
 {{- if and $value (or (regexMatch $names $variable.name) (include "outpost.databasePassword" $value)) -}}
 {{- fail (printf "\n\nextraEnvVars[%d].value: %s is a secret by its name, or a URL with a password, and would be in the Deployment. Write valueFrom: {secretKeyRef: {name: …, key: …}} instead of value, or put the variable into a Secret that extraEnvVarsSecrets names." $at $variable.name) -}}
 {{- end -}}
@@ -146,7 +147,7 @@ them. Takes {path, value, names}: the last is an expression for the names of var
 {{- end -}}
 
 {{- define "outpost.refuseVariable" -}}
-{{- fail (printf "\n\n%s: is a secret by its name or as a URL with a user, and would be in a ConfigMap. Write valueFrom: {secretKeyRef: {name: …, key: …}} in its place, which names a key of a Secret in the namespace of servers; or write it into singleuser.extraEnv, which is kept in one." .) -}}
+{{- fail (printf "\n\n%s: is a secret by its name or as a URL with a user, and would be in a ConfigMap. Write valueFrom: {secretKeyRef: {name: …, key: …}} in its place, which names a key of a Secret in the namespace of servers; or write it into singleuser.extraEnv, which is kept in one. If it is none, write secret_environment, the names that are, into the section of config.spawners." .) -}}
 {{- end -}}
 
 {{/* A text with a secret in it; of {path, value}. */}}
@@ -172,14 +173,15 @@ them. Takes {path, value, names}: the last is an expression for the names of var
 
 {{/* The same for the URL of a database, in whose passwords anything may be. */}}
 {{- define "outpost.databasePassword" -}}
-{{- if or (regexMatch "//[^@]*:[^@]*@" .) (include "outpost.hasPassword" .) -}}true{{- end -}}
+{{- if or (regexMatch "//[^@]*:[^@]+@" .) (include "outpost.hasPassword" .) -}}true{{- end -}}
 {{- end -}}
 
-{{/* "true" if a variable is a secret: by its name, or as a URL with a user; of a list of its name, its value, and `names`. */}}
+{{/* "true" if a variable is a secret: by its name, if it is no switch, or as a URL with a user; of a list of its name, its value, and `names`. */}}
 {{- define "outpost.isSecret" -}}
 {{- $value := index . 1 -}}
 {{- if and $value (or (kindIs "string" $value) (kindIs "float64" $value) (kindIs "int64" $value)) -}}
-{{- if or (regexMatch (index . 2) (index . 0)) (regexMatch "://[^\\s/?#]*@" (toString $value)) -}}
+{{- $isSwitch := regexMatch "(?i)^(true|false|yes|no|on|off|none|[0-9])$" (toString $value) -}}
+{{- if or (and (not $isSwitch) (regexMatch (index . 2) (index . 0))) (regexMatch "://[^\\s/?#]*@" (toString $value)) -}}
 {{- if not (include "outpost.isFilledIn" (toString $value)) -}}true{{- end -}}
 {{- end -}}
 {{- end -}}
