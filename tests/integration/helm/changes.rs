@@ -87,7 +87,7 @@ impl Installed {
 
     /// Whether the database is on a claim, as the API server has it.
     async fn is_on_a_claim(&self) -> bool {
-        let spec = self.deployments.get("outpost").await.unwrap().spec.unwrap().template.spec.unwrap();
+        let spec = self.deployments.get("outpost").await.unwrap().spec.template.spec.unwrap();
         let mounts = spec.containers[0].volume_mounts.as_deref().unwrap();
         let mounts: Vec<_> = mounts.iter().filter(|mount| mount.mount_path == "/var/lib/outpost").collect();
         assert_eq!(mounts.len(), 1, "{mounts:?}");
@@ -101,16 +101,17 @@ impl Installed {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_database_moves_to_a_claim_and_away_from_it() {
     let (Some(helm), Some(cluster)) = (Helm::engine(), Cluster::shared().await) else { return };
-    let nothing_stays = "persistence: {enabled: false}";
+    // Without any values Helm would take those of before.
+    let (stays, nothing_stays) = ("persistence: {enabled: true}", "persistence: {enabled: false}");
     let installed = Installed::new(&helm, cluster, nothing_stays).await;
     assert!(!installed.is_on_a_claim().await);
     let postgresql = "config: {store: {url: 'postgresql://outpost@db/outpost'}}";
     for (values, is_on_a_claim) in [
-        ("", true),
+        (stays, true),
         (nothing_stays, false),
         ("persistence: {existingClaim: ours}", true),
         (postgresql, false),
-        ("", true),
+        (stays, true),
     ] {
         installed.upgrade(values);
         assert_eq!(installed.is_on_a_claim().await, is_on_a_claim, "{values}");

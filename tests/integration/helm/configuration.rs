@@ -18,8 +18,9 @@ use crate::support::kube::Cluster;
 fn sources(rendered: &Rendered, (cert, key): &(Vec<u8>, Vec<u8>)) -> Sources {
     let mut sources = Sources::of(&rendered.objects);
     let volumes = &rendered.only("Deployment")["spec"]["template"]["spec"]["volumes"];
-    let of_the_site = volumes.as_array().unwrap().iter().filter_map(|volume| volume["secret"]["secretName"].as_str());
-    for name in of_the_site {
+    let named = volumes.as_array().unwrap().iter().filter_map(|volume| volume["secret"]["secretName"].as_str());
+    let is_made = |name: &str| rendered.of_kind("Secret").any(|secret| secret["metadata"]["name"] == name);
+    for name in named.filter(|name| !is_made(name)) {
         let pair = [("tls.crt", cert), ("tls.key", key)].map(|(name, bytes)| (name.to_owned(), bytes.clone()));
         sources.insert(name, pair.into());
     }
