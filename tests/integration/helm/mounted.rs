@@ -61,7 +61,7 @@ impl Sources {
         }
     }
 
-    /// A ConfigMap. Those of the site are empty.
+    /// A ConfigMap. Those of the site and of the cluster are empty.
     fn map(&self, name: &str) -> BTreeMap<String, Vec<u8>> {
         self.maps.get(name).cloned().unwrap_or_default()
     }
@@ -203,7 +203,8 @@ fn files(volume: &Volume, sources: &Sources) -> BTreeMap<String, Vec<u8>> {
     };
     let of_map = |files: &mut BTreeMap<_, _>, name: &str, items: Option<&Vec<KeyToPath>>| match items {
         Some(items) => {
-            files.extend(items.iter().map(|item| (item.path.clone(), sources.map(name)[&item.key].clone())));
+            let map = sources.map(name);
+            files.extend(items.iter().filter_map(|item| Some((item.path.clone(), map.get(&item.key)?.clone()))));
         }
         None => files.extend(sources.map(name)),
     };
