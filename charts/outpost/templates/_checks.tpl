@@ -71,7 +71,6 @@
 {{- range $name, $backend := $spawners -}}
 {{- include "outpost.checkBackend" (dict "path" (printf "config.spawners.%s" $name) "backend" $backend) -}}
 {{- end -}}
-{{- include "outpost.checkOverrides" (dict "path" "singleuser.profileList" "value" .Values.singleuser.profileList) -}}
 {{- end -}}
 
 {{/* What rights are made of; of {path, backend}. */}}
@@ -84,22 +83,6 @@
 {{- include "outpost.checkNamespace" (dict "path" (printf "%s.namespace" .path) "name" .backend.namespace) -}}
 {{- range $at, $name := .backend.namespaces -}}
 {{- include "outpost.checkNamespace" (dict "path" (printf "%s.namespaces[%d]" $.path $at) "name" $name) -}}
-{{- end -}}
-{{- include "outpost.checkOverrides" (dict "path" (printf "%s.profile_list" .path) "value" .backend.profile_list) -}}
-{{- end -}}
-
-{{/* The namespaces that profiles and their choices name; of {path, value}. */}}
-{{- define "outpost.checkOverrides" -}}
-{{- range $key, $value := .value -}}
-{{- $path := include "outpost.path" (list $.path $key) -}}
-{{- if and (eq (toString $key) "kubespawner_override") (kindIs "map" $value) -}}
-{{- /* What a user writes has no rights of Outpost. */ -}}
-{{- if not (contains "{value}" (toString $value.namespace)) -}}
-{{- include "outpost.checkNamespace" (dict "path" (printf "%s.namespace" $path) "name" $value.namespace) -}}
-{{- end -}}
-{{- else if or (kindIs "map" $value) (kindIs "slice" $value) -}}
-{{- include "outpost.checkOverrides" (dict "path" $path "value" $value) -}}
-{{- end -}}
 {{- end -}}
 {{- end -}}
 

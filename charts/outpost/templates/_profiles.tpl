@@ -4,7 +4,7 @@
 {{- define "outpost.findOverrides" -}}
 {{- if or (kindIs "map" .tree) (kindIs "slice" .tree) -}}
 {{- range $key, $value := .tree -}}
-{{- $path := kindIs "string" $key | ternary (printf "%s.%v" $.path $key) (printf "%s[%v]" $.path $key) -}}
+{{- $path := include "outpost.path" (list $.path $key) -}}
 {{- if and (eq (toString $key) "kubespawner_override") (kindIs "map" $value) -}}
 {{- $_ := set $.found $path $value -}}
 {{- else -}}
@@ -14,7 +14,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Refuses options that KubeSpawner has, and Outpost not. */}}
+{{/* Refuses namespaces that are none, and options that KubeSpawner has, and Outpost not. */}}
 {{- define "outpost.checkProfiles" -}}
 {{- $overrides := dict -}}
 {{- include "outpost.findOverrides" (dict "tree" .Values.singleuser.profileList "path" "singleuser.profileList" "found" $overrides) -}}
@@ -30,6 +30,10 @@
 {{- end -}}
 {{- if hasKey $override "fs_group" -}}
 {{- fail (printf "\n\n%s.fs_group: is called fs_gid." $path) -}}
+{{- end -}}
+{{- /* What a user writes has no rights of Outpost. */ -}}
+{{- if not (contains "{value}" (toString $override.namespace)) -}}
+{{- include "outpost.checkNamespace" (dict "path" (printf "%s.namespace" $path) "name" $override.namespace) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -14,7 +14,7 @@
 {{- end -}}
 {{- $config := omit .Values.config "spawners" -}}
 {{- $names = include "outpost.secretNames" dict -}}
-{{- range $path, $value := dict "config" $config "hubs" .Values.hubs "flavors" .Values.flavors "credits" .Values.credits -}}
+{{- range $path, $value := dict "config" $config "hubs" .Values.hubs "sshPublicKeys" .Values.sshPublicKeys "flavors" .Values.flavors "credits" .Values.credits -}}
 {{- include "outpost.checkOpen" (dict "path" $path "value" $value "names" $names) -}}
 {{- end -}}
 {{- range $path, $value := dict "config" $config "hubs" .Values.hubs -}}
