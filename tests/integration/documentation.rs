@@ -194,7 +194,7 @@ fn links_lead_somewhere() {
         for link in page.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             match link.strip_prefix('#') {
                 Some(wanted) => {
-                    let there = page.lines().any(|line| line.starts_with("## ") && anchor(line) == wanted);
+                    let there = page.lines().any(|line| line.starts_with("##") && anchor(line) == wanted);
                     assert!(there, "{name}: there is no heading #{wanted}");
                 }
                 None if link.starts_with("https://") => {}

@@ -98,6 +98,32 @@ fn z2jhs_words_mean_for_servers_what_they_mean_there(
     assert_eq!(server.pointer(pointer).unwrap_or(&Value::Null), &expected, "{server:#}");
 }
 
+/// `null` and a limit of 0 unset an option, wherever a profile has options. TOML has no `null`.
+#[test]
+fn a_profile_takes_options_away() {
+    let Some(helm) = Helm::engine() else { return };
+    let profile = "
+display_name: A
+kubespawner_override: {image: null, cpu_limit: 0, mem_limit: 0G, environment: {A: null, B: b}, tolerations: [{key: a, value: null}]}
+profile_options:
+  o:
+    choices: {c: {kubespawner_override: {node_selector: null}}}
+    unlisted_choice: {kubespawner_override: {mem_limit: 0.0}}";
+    let profile: Value = serde_saphyr::from_str(profile).unwrap();
+    let rendered = helm.render(&format!("singleuser: {{profileList: [{profile}]}}"));
+    let config: toml::Table = rendered.config().parse().unwrap();
+    let written = json!(config["spawners"]["kubernetes"]["profile_list"][0]);
+    let nothing = json!({"$patch": "delete"});
+    let options = json!({
+        "image": nothing, "cpu_limit": nothing, "mem_limit": nothing, "environment": {"A": nothing, "B": "b"},
+        "tolerations": [{"key": "a"}],
+    });
+    assert_eq!(written["kubespawner_override"], options);
+    let option = &written["profile_options"]["o"];
+    assert_eq!(option["choices"]["c"]["kubespawner_override"], json!({"node_selector": nothing}));
+    assert_eq!(option["unlisted_choice"]["kubespawner_override"], json!({"mem_limit": nothing}));
+}
+
 /// A value is written into TOML as what it is in YAML, whatever it is.
 #[rstest]
 #[case::quotes(r#"'a "b" \ c'"#, json!(r#"a "b" \ c"#))]
