@@ -20,6 +20,9 @@ RUN touch src/lib.rs src/main.rs && image/build
 
 FROM build AS root
 COPY --from=tools /tools/bin/ /usr/local/cargo/bin/
+# It reads the lists of crates, and does not get into the image.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends jq && rm -rf /var/lib/apt/lists/*
 COPY LICENSE ./
 COPY image/root image/
 ARG SOURCE_DATE_EPOCH
@@ -29,13 +32,15 @@ FROM scratch
 COPY --from=root /image/ /
 ARG VERSION
 ARG REVISION
-ARG CREATED
+ARG RUST_IMAGE
+ARG RUST_DIGEST
 LABEL org.opencontainers.image.title="Outpost" \
       org.opencontainers.image.description="Starts Jupyter servers on this machine or cluster for remote JupyterHubs" \
       org.opencontainers.image.licenses="BSD-3-Clause" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.created="${CREATED}"
+      org.opencontainers.image.base.name="${RUST_IMAGE}" \
+      org.opencontainers.image.base.digest="${RUST_DIGEST}"
 # A folder below the volume, since Outpost wants its folder for itself, and a volume's root is never that.
 ENV OUTPOST_STATE_DIR=/var/lib/outpost/state
 USER 65532:65532

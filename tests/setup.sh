@@ -256,7 +256,7 @@ _as_postgres() {
 
 # ensure_kube: etcd, kube-apiserver and kube-controller-manager; exports OUTPOST_TEST_KUBE_BIN, a folder with all three.
 # KUBEBUILDER_ASSETS, if set, is that folder; what setup-envtest puts there has no controller manager, and the tests that
-# need one are skipped then. Otherwise etcd is Debian's and the rest is built from Debian's source.
+# need one are skipped then, which fails in CI. Otherwise etcd is Debian's and the rest is built from Debian's source.
 ensure_kube() {
     local cache kube
     if [[ -n ${KUBEBUILDER_ASSETS:-} ]]; then
@@ -397,6 +397,6 @@ ensure_hadolint() {
 
 # build_image: lays out the image's root, with the program as the Dockerfile builds it; exports OUTPOST_TEST_IMAGE.
 build_image() {
-    image/build && image/root target/image/root || return
+    image/build && rm -rf target/image/root && image/root target/image/root || return
     export OUTPOST_TEST_IMAGE=$PWD/target/image/root
 }

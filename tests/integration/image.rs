@@ -1,6 +1,7 @@
 //! The image, as far as it can be tried without a container runtime: its files, and its program in nothing but them.
 
 mod contents;
+mod layout;
 mod names;
 mod pod;
 mod release;

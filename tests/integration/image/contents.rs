@@ -8,9 +8,12 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::pod::root;
+use super::pod::{printed, root};
 
 const MIB: u64 = 1 << 20;
+
+/// The packages of Debian that parts of it are from.
+const PACKAGES: [&str; 3] = ["ca-certificates", "libc6", "libgcc-s1"];
 
 /// All files below a folder, links as well, without what is before it.
 fn files(root: &Path) -> Vec<PathBuf> {
@@ -33,9 +36,7 @@ fn files(root: &Path) -> Vec<PathBuf> {
 fn crates() -> BTreeSet<String> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none", "--format", "{p}"]);
-    let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let lines = String::from_utf8(output.stdout).unwrap();
+    let lines = printed(&cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap());
     let name = |line: &str| {
         let mut words = line.split(' ');
         Some(format!("{}-{}", words.next()?, words.next()?.trim_start_matches('v')))
@@ -48,10 +49,17 @@ fn crates() -> BTreeSet<String> {
 #[test]
 fn nothing_is_in_it_but_the_program_and_what_that_needs() {
     let Some(root) = root() else { return };
-    let mut expected: BTreeSet<_> =
-        ["etc/group", "etc/nsswitch.conf", "etc/passwd", "etc/ssl/certs/ca-certificates.crt", "usr/local/bin/outpost"]
-            .map(PathBuf::from)
-            .into();
+    let mut expected: BTreeSet<_> = [
+        "etc/group",
+        "etc/nsswitch.conf",
+        "etc/os-release",
+        "etc/passwd",
+        "etc/ssl/certs/ca-certificates.crt",
+        "usr/local/bin/outpost",
+    ]
+    .map(PathBuf::from)
+    .into();
+    expected.extend(PACKAGES.map(|package| Path::new("var/lib/dpkg/status.d").join(package)));
     let ldd = Command::new("ldd").arg(root.join("usr/local/bin/outpost")).output().unwrap().stdout;
     let ldd = String::from_utf8(ldd).unwrap();
     let libraries = ldd.split_whitespace().filter_map(|word| word.strip_prefix('/'));
@@ -78,23 +86,67 @@ fn nothing_in_it_gives_rights_or_can_be_changed() {
     assert!(root.join("var/lib/outpost").is_dir());
 }
 
+/// What the list of components says, and nothing else, is in it.
 #[test]
-fn every_crate_is_listed_and_has_its_licence() {
+fn all_that_is_in_it_is_listed() {
     let Some(root) = root() else { return };
-    let documents = root.join("usr/share/doc");
-    let sbom: Value = serde_json::from_slice(&fs::read(documents.join("outpost/sbom.cdx.json")).unwrap()).unwrap();
-    let name = |component: &Value| format!("{}-{}", component["name"].as_str()?, component["version"].as_str()?).into();
-    let listed: BTreeSet<String> = sbom["components"].as_array().unwrap().iter().filter_map(name).collect();
+    let sbom: Value =
+        serde_json::from_slice(&fs::read(root.join("usr/share/doc/outpost/sbom.cdx.json")).unwrap()).unwrap();
+    let components = sbom["components"].as_array().unwrap();
+    let text = |component: &Value, key: &str| component[key].as_str().unwrap_or_default().to_owned();
+    let listed = |kind: &str| -> BTreeSet<String> {
+        let of_kind = components.iter().filter(|component| text(component, "purl").starts_with(kind));
+        of_kind.map(|component| format!("{}-{}", text(component, "name"), text(component, "version"))).collect()
+    };
     let crates = crates();
     assert!(crates.len() > 100);
-    assert_eq!(crates.difference(&listed).collect::<Vec<_>>(), [""; 0], "not in the SBOM");
-    for name in crates.iter().map(String::as_str).chain(["rust"]) {
-        let texts = fs::read_dir(documents.join("outpost/licenses").join(name)).unwrap();
-        let lengths: Vec<_> = texts.map(|text| fs::read(text.unwrap().path()).unwrap().len()).collect();
-        assert!(lengths.iter().any(|length| *length > 400), "{name}: {lengths:?}");
+    assert_eq!(listed("pkg:cargo/"), crates);
+    let mut query = Command::new("dpkg-query");
+    let installed =
+        printed(&query.args(["--show", "--showformat", r"${Package}-${Version}\n"]).args(PACKAGES).output().unwrap());
+    assert_eq!(listed("pkg:deb/debian/"), installed.lines().map(str::to_owned).collect());
+    let system = components.iter().filter(|component| component["type"] == "operating-system").count();
+    assert_eq!((system, components.len()), (1, crates.len() + PACKAGES.len() + 1));
+
+    let mut known: BTreeSet<_> = components.iter().map(|component| text(component, "bom-ref")).collect();
+    known.insert(text(&sbom["metadata"]["component"], "bom-ref"));
+    for dependency in sbom["dependencies"].as_array().unwrap() {
+        let needed = dependency["dependsOn"].as_array().into_iter().flatten().chain([&dependency["ref"]]);
+        for name in needed {
+            assert!(known.contains(name.as_str().unwrap()), "{name}");
+        }
     }
-    for text in ["outpost/LICENSE", "libc6/copyright", "libgcc-s1/copyright", "ca-certificates/copyright"] {
-        assert!(documents.join(text).exists(), "{text}");
+}
+
+#[test]
+fn everything_has_its_licence() {
+    let Some(root) = root() else { return };
+    let documents = root.join("usr/share/doc");
+    let licenses = documents.join("outpost/licenses");
+    let crates = crates();
+    for name in crates.iter().map(String::as_str).chain(["rust"]) {
+        let texts = files(&licenses.join(name));
+        let lengths: Vec<_> =
+            texts.iter().map(|text| fs::read(licenses.join(name).join(text)).unwrap().len()).collect();
+        assert!(lengths.iter().any(|length| *length > 400), "{name}: {lengths:?}");
+        // The text as Rust has it names nobody who has the rights.
+        let template = licenses.join(name).join("MIT.txt");
+        assert!(!template.exists() || licenses.join(name).join("AUTHORS").exists(), "{name}");
+    }
+    // What crates have from others, and who has the rights.
+    for (name, text) in [
+        ("ring-", "third_party/fiat/LICENSE"),
+        ("ring-", "src/polyfill/once_cell/LICENSE-MIT"),
+        ("regex-syntax-", "src/unicode_tables/LICENSE-UNICODE"),
+        ("tracing-core-", "src/spin/LICENSE"),
+        ("rustix-", "COPYRIGHT"),
+    ] {
+        let mut of_crate = crates.iter().filter(|crate_| crate_.starts_with(name));
+        assert!(of_crate.any(|crate_| licenses.join(crate_).join(text).exists()), "{name}: {text}");
+    }
+    assert!(documents.join("outpost/LICENSE").exists());
+    for package in PACKAGES {
+        assert!(documents.join(package).join("copyright").exists(), "{package}");
     }
 }
 

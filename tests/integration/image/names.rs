@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
 
+use crate::support::skipped;
+
 /// No other test has this address, and nobody else: the port is the one that a resolver asks, whatever its configuration.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 53, 53, 53);
 
@@ -15,7 +17,7 @@ impl NameServer {
     /// `None`: only root may, and the test is skipped.
     pub async fn start() -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: a name server's port is root's");
+            skipped("a name server's port is root's");
             return None;
         }
         let socket = UdpSocket::bind((ADDRESS, 53)).await.unwrap();

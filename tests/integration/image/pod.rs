@@ -16,7 +16,7 @@ use crate::support::daemon::{free_port, send, text};
 use crate::support::kube::Cluster;
 use crate::support::program::Program;
 use crate::support::server::{Reply, client};
-use crate::support::{eventually, provided};
+use crate::support::{eventually, provided, skipped};
 
 /// What a container's process has without being told; and what the Dockerfile sets, which a test compares.
 pub const VARIABLES: [(&str, &str); 3] = [
@@ -74,8 +74,7 @@ impl Pod {
         let allowed =
             geteuid().is_root() || probe.args(namespaces).output().is_ok_and(|output| output.status.success());
         if !allowed {
-            assert!(std::env::var_os("CI").is_none(), "nothing is skipped in CI, which needs root or user namespaces");
-            eprintln!("skipped: neither root nor user namespaces are to be had");
+            skipped("neither root nor user namespaces are to be had");
         }
         allowed
     }

@@ -1,11 +1,15 @@
 //! What makes a release agrees with itself.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::pod::VARIABLES;
+use super::pod::{VARIABLES, printed};
+use crate::support::daemon::text;
+use crate::support::helm::Helm;
+use crate::support::skipped;
 
 const DOCKERFILE: &str = include_str!("../../../Dockerfile");
 const WORKFLOWS: [(&str, &str); 2] = [
@@ -90,12 +94,102 @@ fn workflows_are_yaml_and_say_which_actions_they_mean() {
             }
             let steps = content["steps"].as_array().into_iter().flatten();
             for action in steps.filter_map(|step| step["uses"].as_str()).chain(content["uses"].as_str()) {
-                let exact = action.split_once("@v").is_some_and(|(_, major)| major.parse::<u32>().is_ok());
-                let own = action
-                    .strip_prefix("./")
-                    .is_some_and(|path| Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists());
+                let (_, version) = action.split_once('@').unwrap_or_default();
+                let commit = version.len() == 40 && version.bytes().all(|byte| byte.is_ascii_hexdigit());
+                let major = version.strip_prefix('v').is_some_and(|major| major.parse::<u32>().is_ok());
+                // What can sign as this repository does not change by itself.
+                let exact = commit || major && content["permissions"]["id-token"].is_null();
+                let own = action.strip_prefix("./").is_some_and(|path| here(path).exists());
                 assert!(exact || own, "{name}: {action}");
             }
         }
     }
+}
+
+/// The commands of a workflow's steps, by the steps' names.
+fn commands(workflow: &str) -> Vec<(String, String)> {
+    let workflow: Value = serde_saphyr::from_str(workflow).unwrap();
+    let steps =
+        workflow["jobs"].as_object().unwrap().values().flat_map(|job| job["steps"].as_array().into_iter().flatten());
+    let named =
+        |step: &Value| Some((step["name"].as_str().unwrap_or("run").to_owned(), step["run"].as_str()?.to_owned()));
+    steps.filter_map(named).collect()
+}
+
+/// A file or folder of the repository.
+fn here(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+#[test]
+fn commands_of_workflows_are_sound() {
+    for (name, script) in WORKFLOWS.iter().flat_map(|(_, workflow)| commands(workflow)) {
+        // What comes from outside comes by variables.
+        assert!(!script.contains("${{"), "{name}: {script}");
+        for line in script.lines() {
+            if let Some(folder) = line.trim().strip_prefix("mkdir ") {
+                assert!(!here(folder).exists(), "{name} makes {folder}, which is in the repository");
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("step");
+        std::fs::write(&path, &script).unwrap();
+        printed(&Command::new("bash").arg("-n").arg(&path).output().unwrap());
+        match Command::new("shellcheck").args(["--shell", "bash"]).arg(&path).output() {
+            Ok(output) => assert!(output.status.success(), "{name}:\n{}", text(&output.stdout)),
+            Err(_) => skipped("shellcheck is needed"),
+        }
+    }
+}
+
+/// What is written there would be mixed with the repository's own.
+#[test]
+fn folders_for_what_is_built_are_not_the_repositorys() {
+    let page = include_str!("../../../docs/image.md");
+    let texts = WORKFLOWS.map(|(_, text)| text).into_iter().chain([page]);
+    for mark in ["dest=", " path: "] {
+        let named = texts.clone().flat_map(|text| text.split(mark).skip(1));
+        for folder in named.filter_map(|rest| rest.split_whitespace().next()).filter(|folder| *folder != "|") {
+            assert!(!here(folder).exists(), "{mark}{folder}");
+        }
+    }
+}
+
+#[test]
+fn a_release_needs_all_of_its_variables() {
+    let (_, script) = commands(WORKFLOWS[1].1).into_iter().find(|(name, _)| name == "Everything is set").unwrap();
+    let names = ["REGISTRY", "IMAGE", "CHARTS", "REGISTRY_USER", "REGISTRY_PASSWORD"];
+    let run = |without: &str| {
+        let mut bash = Command::new("bash");
+        bash.args(["-e", "-o", "pipefail", "-c", &script]);
+        bash.envs(names.map(|name| (name, if name == without { "" } else { "something" })));
+        bash.output().unwrap()
+    };
+    printed(&run(""));
+    for name in names {
+        let output = run(name);
+        assert!(!output.status.success() && text(&output.stdout).contains(&format!(" {name} is not set: ")), "{name}");
+    }
+    let workflow: Value = serde_saphyr::from_str(WORKFLOWS[1].1).unwrap();
+    for (job, content) in workflow["jobs"].as_object().unwrap() {
+        let needs_it = content["needs"].as_array().is_some_and(|needs| needs.contains(&"version".into()));
+        assert!(job == "version" || needs_it, "{job}");
+    }
+}
+
+#[test]
+fn the_chart_of_a_release_names_its_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("chart");
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let mut script = Command::new(here("image/chart"));
+    printed(&script.args(["registry.example.org/site/outpost", &digest]).arg(&folder).output().unwrap());
+    let values: Value = serde_saphyr::from_str(&std::fs::read_to_string(folder.join("values.yaml")).unwrap()).unwrap();
+    assert_eq!(values["image"]["repository"], "registry.example.org/site/outpost");
+    assert_eq!(values["image"]["digest"], digest.as_str());
+    let Some(helm) = Helm::engine() else { return };
+    let request = json!({"do": "render", "chart": folder, "values": "", "name": "outpost", "namespace": "outpost"});
+    let rendered = helm.ask(&[request]).remove(0).unwrap().to_string();
+    let image = format!(r#""image":"registry.example.org/site/outpost@{digest}""#);
+    assert!(rendered.contains(&image), "{rendered}");
 }

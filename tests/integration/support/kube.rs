@@ -15,13 +15,14 @@ use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{Api, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use nix::sys::statvfs::statvfs;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use super::daemon::free_port;
 use super::program::Program;
-use super::{eventually, provided, server};
+use super::{eventually, provided, server, skipped};
 
 pub use gate::{Gate, Side};
 pub use kubelet::{Kubelet, Step};
@@ -60,7 +61,7 @@ impl Cluster {
     pub async fn controlled() -> Option<Self> {
         let bin = PathBuf::from(provided("OUTPOST_TEST_KUBE_BIN", "a Kubernetes API server")?);
         if !bin.join("kube-controller-manager").exists() {
-            eprintln!("skipped: there is no kube-controller-manager in {}", bin.display());
+            skipped(&format!("there is no kube-controller-manager in {}", bin.display()));
             return None;
         }
         let mut cluster = Self::start(bin, Vec::new()).await;
@@ -80,10 +81,7 @@ impl Cluster {
 
     async fn start(bin: PathBuf, options: Vec<String>) -> Self {
         for _ in 0..3 {
-            // Not on a disk where that can be had: etcd insists on writing through.
-            let memory = Path::new("/dev/shm");
-            let memory = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-            let dir = tempfile::Builder::new().prefix("outpost-test-kube-").tempdir_in(memory).unwrap().keep();
+            let dir = tempfile::Builder::new().prefix("outpost-test-kube-").tempdir_in(roomy()).unwrap().keep();
             std::fs::write(dir.join("tokens.csv"), format!("{ADMIN},admin,1,\"system:masters\"\n")).unwrap();
             let ports = [free_port(), free_port(), free_port()];
             let mut cluster = Self {
@@ -275,6 +273,14 @@ impl Cluster {
         };
         ["etcd.log", "apiserver.log", "controllers.log"].map(tail).concat()
     }
+}
+
+/// A folder with a gigabyte for a database. Not on a disk where that can be had: etcd insists on writing through. A container
+/// has little of the other unless it is told to.
+fn roomy() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    let free = statvfs(memory).map_or(0, |system| system.blocks_available() * system.fragment_size());
+    if free >= 1 << 30 { memory.to_owned() } else { std::env::temp_dir() }
 }
 
 fn http_get(path: &str) -> axum::http::Request<Vec<u8>> {
