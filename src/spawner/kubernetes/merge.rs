@@ -2,6 +2,8 @@
 //! deletes, lists replace. What a server takes up and where it runs is the other way round: admission counted what the
 //! hub's options say, so that they win over a profile's.
 
+mod root;
+
 use serde_json::{Map, Value};
 
 use super::names::{Names, Naming, render};
@@ -102,13 +104,13 @@ fn combine(settings: &Settings, overrides: &[Map<String, Value>], launch: &Launc
         .map_err(|Mistake { key, .. }| refused(Mistake { key, expected: TEMPLATE.to_owned() }))?;
     words.fill_in(&mut site).map_err(refused)?;
     let labels = site.shift_remove("extra_labels").and_then(|labels| labels.as_object().cloned());
-    merge(&mut site, hub.options);
+    root::merge(&mut site, hub.options);
     if let (Some(labels), Some(all)) = (labels, object(&mut site, "extra_labels")) {
         all.extend(labels);
     }
     for mut chosen in overrides.iter().cloned() {
         words.fill_in(&mut chosen).map_err(refused)?;
-        merge(&mut site, chosen);
+        root::merge(&mut site, chosen);
     }
     if let Some(more) = hub.counted.shift_remove("tolerations") {
         join(&mut site, "tolerations", &more);

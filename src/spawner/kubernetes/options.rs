@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Map, Value, json};
 
-pub use self::kinds::{period, typed};
+pub use self::kinds::{camel, period, typed};
 pub use self::reader::{Mistake, Reader, in_order, plain_variables};
 pub use self::table::{OPTIONS, all, find, is_option, is_template};
 use crate::model::{Template, quantity};

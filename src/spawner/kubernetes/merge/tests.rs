@@ -45,6 +45,46 @@ fn the_hub_wins_over_the_site_and_the_profile_over_the_hub() {
 }
 
 #[test]
+fn a_profile_unsets_what_the_site_says() {
+    let mut settings = with_profile(json!({"uid": {"$patch": "delete"}, "node_selector": {"a": {"$patch": "delete"}}}));
+    settings["uid"] = json!(1000);
+    let options = options(settings, json!({}), "p");
+    assert_eq!(options.uid, None);
+    assert_eq!(options.node_selector, [("b".to_owned(), "site".to_owned())].into());
+}
+
+#[rstest]
+#[case::nobody(json!({}), json!({}), Some(true))]
+#[case::hub(json!({"uid": 0}), json!({}), None)]
+#[case::profile(json!({}), json!({"uid": 0}), None)]
+#[case::another_user(json!({}), json!({"uid": 5}), Some(true))]
+#[case::python_words(json!({}), json!({"container_security_context": {"run_as_user": 0}}), None)]
+#[case::container_over_uid(json!({}), json!({"uid": 0, "container_security_context": {"runAsUser": 5}}), Some(true))]
+#[case::pod_below_uid(json!({}), json!({"pod_security_context": {"runAsUser": 0}}), Some(true))]
+#[case::pod(json!({}), json!({"uid": null, "pod_security_context": {"runAsUser": 0}}), None)]
+#[case::same_layer(json!({}), json!({"uid": 0, "container_security_context": {"runAsNonRoot": true}}), Some(true))]
+#[case::layer_below(json!({"container_security_context": {"run_as_non_root": true}}), json!({"uid": 0}), None)]
+#[case::layer_above(json!({"uid": 0}), json!({"container_security_context": {"runAsNonRoot": true}}), Some(true))]
+fn root_is_not_asked_to_be_nobody_by_a_layer_below(
+    #[case] hub: Value,
+    #[case] profile: Value,
+    #[case] expected: Option<bool>,
+) {
+    let mut settings = with_profile(profile);
+    settings["uid"] = json!(1000);
+    settings["container_security_context"] = json!({"runAsNonRoot": true, "capabilities": {"drop": ["ALL"]}});
+    let context = options(settings, hub, "p").container_security_context;
+    assert_eq!(context.get("runAsNonRoot").and_then(Value::as_bool), expected);
+    assert!(context.contains_key("capabilities"));
+}
+
+#[test]
+fn a_site_can_ask_for_what_cannot_be() {
+    let settings = json!({"uid": 0, "container_security_context": {"runAsNonRoot": true}});
+    assert_eq!(options(settings, json!({}), "").container_security_context["runAsNonRoot"], json!(true));
+}
+
+#[test]
 fn what_admission_counted_wins_over_the_profile() {
     let settings = with_profile(json!({"mem_limit": "8G", "cpu_limit": 2, "node_selector": {"b": "profile"},
         "tolerations": [{"key": "profile"}], "extra_resource_limits": {"x/gpu": 1}}));

@@ -134,8 +134,9 @@ fn as_text(amount: &Value) -> Value {
     }
 }
 
-/// `image_pull_policy` as `imagePullPolicy`.
-fn camel(key: &str) -> String {
+/// A key as the API has it: `image_pull_policy` as `imagePullPolicy`.
+#[must_use]
+pub fn camel(key: &str) -> String {
     if let Some((_, word)) = ODD.iter().find(|(python, _)| *python == key) {
         return (*word).to_owned();
     }

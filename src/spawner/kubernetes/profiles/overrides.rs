@@ -49,11 +49,23 @@ pub fn sample(options: &Map<String, Value>) -> Map<String, Value> {
     sample
 }
 
-/// Reads options that are options.
+/// Reads options that are options. `{ "$patch" = "delete" }` is `null`, which TOML does not have.
 pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<String, Value>, D::Error> {
-    let overrides = Map::<String, Value>::deserialize(deserializer)?;
+    let mut overrides = Map::<String, Value>::deserialize(deserializer)?;
+    overrides.values_mut().for_each(read_deletions);
     match overrides.keys().find(|key| !options::is_option(key)) {
         Some(key) => Err(D::Error::custom(format!("`{key}` is no option that a profile can set"))),
         None => Ok(overrides),
+    }
+}
+
+/// Only in tables: those are merged, and lists are replaced as a whole.
+fn read_deletions(value: &mut Value) {
+    match value {
+        Value::Object(object) if object.len() == 1 && object.get("$patch").is_some_and(|patch| patch == "delete") => {
+            *value = Value::Null;
+        }
+        Value::Object(object) => object.values_mut().for_each(read_deletions),
+        _ => {}
     }
 }

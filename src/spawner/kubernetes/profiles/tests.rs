@@ -113,6 +113,26 @@ fn a_value_that_has_to_be_written_is_asked_for() {
 }
 
 #[test]
+fn a_patch_that_deletes_is_null_in_tables() {
+    let delete = json!({"$patch": "delete"});
+    let overrides = json!({"uid": delete, "node_selector": {"a": delete, "b": "1"}, "args": [delete]});
+    let read = json!({"uid": null, "node_selector": {"a": null, "b": "1"}, "args": [delete]});
+    let choice = json!({"choices": {"c": {"kubespawner_override": overrides}},
+        "unlisted_choice": {"enabled": true, "kubespawner_override": overrides}});
+    let profiles =
+        profiles(json!([{"display_name": "A", "kubespawner_override": overrides, "profile_options": {"o": choice}}]))
+            .unwrap();
+    let profile = &profiles.0[0];
+    let option = &profile.profile_options[0].1;
+    let all = [
+        &profile.kubespawner_override,
+        &option.choices[0].1.kubespawner_override,
+        &option.unlisted_choice.kubespawner_override,
+    ];
+    all.into_iter().for_each(|overrides| assert_eq!(json!(overrides), read));
+}
+
+#[test]
 fn a_table_counts_in_the_order_of_its_keys() {
     let profiles = profiles(json!({"b": {"display_name": "B"}, "a": {"display_name": "A A"}})).unwrap();
     let slugs: Vec<_> = profiles.0.iter().map(|profile| profile.slug.as_str()).collect();
