@@ -107,8 +107,9 @@ display_name: A
 kubespawner_override: {image: null, cpu_limit: 0, mem_limit: 0G, environment: {A: null, B: b}, tolerations: [{key: a, value: null}]}
 profile_options:
   o:
-    choices: {c: {kubespawner_override: {node_selector: null}}}
-    unlisted_choice: {kubespawner_override: {mem_limit: 0.0}}";
+    display_name: O
+    choices: {c: {display_name: C, kubespawner_override: {node_selector: null}}}
+    unlisted_choice: {enabled: true, display_name: X, kubespawner_override: {mem_limit: 0.0}}";
     let profile: Value = serde_saphyr::from_str(profile).unwrap();
     let rendered = helm.render(&format!("singleuser: {{profileList: [{profile}]}}"));
     let config: toml::Table = rendered.config().parse().unwrap();
@@ -122,6 +123,8 @@ profile_options:
     let option = &written["profile_options"]["o"];
     assert_eq!(option["choices"]["c"]["kubespawner_override"], json!({"node_selector": nothing}));
     assert_eq!(option["unlisted_choice"]["kubespawner_override"], json!({"mem_limit": nothing}));
+    // The program takes it.
+    assert_eq!(backends(rendered.config(), super::NAMESPACE).len(), 1);
 }
 
 /// A value is written into TOML as what it is in YAML, whatever it is.
