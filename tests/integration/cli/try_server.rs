@@ -101,7 +101,7 @@ fn answering(answers: &'static [(&str, &str)]) -> (String, Arc<AtomicUsize>) {
 #[case::other_program(&[("POST", "405 Method Not Allowed")], 0, "is no Outpost (405)")]
 #[case::other_program(&[("POST", "501 Not Implemented")], 0, "is no Outpost (501)")]
 #[case::forbidden(&[("POST", "502 Bad Gateway"), ("DELETE", "403 Forbidden")], 1,
-    "the start failed (502): Bad Gateway\nthe server was not stopped (403: Forbidden)\nthe server \"outpost-try-")]
+    "the start failed (502): Bad Gateway\noutpost: the server was not stopped (403: Forbidden)\noutpost: the server \"outpost-try-")]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_pass_is_not_tried_again(
     #[case] answers: &'static [(&str, &str)],
