@@ -171,7 +171,7 @@ impl Config {
             note(format!("forward_agents.{name:?}"), hub::check_name(name));
             note(format!("forward_agents.{name:?}"), agent.check());
         }
-        mistakes.extend(self.ssh_keys(None).err());
+        mistakes.extend(self.ssh_keys().err());
         mistakes.extend(self.shared_listeners());
         if mistakes.is_empty() { Ok(()) } else { Err(mistakes.join("\n")) }
     }
@@ -201,8 +201,7 @@ impl Config {
     /// # Errors
     /// As [`ssh_keys`](Self::ssh_keys).
     pub fn ssh_key_warnings(&self, environment: &Environment, now: DateTime<Utc>) -> Result<Vec<String>, String> {
-        // Whichever hub's they are.
-        let keys = self.ssh_keys(Some(""))?;
+        let keys = self.ssh_keys()?;
         let idle = |key: &ConfiguredKey| Some(format!("{} is of no use: {}", key.place, key.key.idle(now)?));
         let mut warnings: Vec<_> = keys.iter().filter_map(idle).collect();
         if !keys.is_empty() && self.ssh.listen.is_none() {

@@ -37,8 +37,8 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// Name or address and port that hubs reach it by, for `outpost ssh fingerprint`. Default: `listen`; without a port: its port.
     pub public_address: Option<String>,
-    /// SSH public keys of the only hub that has a password: lines of `authorized_keys`. Where there are several hubs they are
-    /// left out, since each hub's are its own.
+    /// SSH public keys of the only hub that has a password: lines of `authorized_keys`. A key stays the key of its first hub;
+    /// where there are several hubs, those that no hub has yet are left out.
     pub authorized_keys: Vec<String>,
     /// How many connections a hub may have at once.
     pub connections_per_hub: usize,

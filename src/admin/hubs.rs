@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{Admin, Error, Result};
 use crate::auth::{generate_password, hash_password};
+use crate::config::SHARED;
 use crate::hub::check_name;
 use crate::store::{Source, Store};
 
@@ -105,7 +106,8 @@ impl Admin<'_> {
     /// Removes a hub, its passwords and its SSH keys.
     ///
     /// # Errors
-    /// There is no such hub, it has servers, or the configuration or the environment would bring it back.
+    /// There is no such hub, it has servers, the configuration or the environment would bring it back, or a key of the
+    /// configuration that names no hub is its own: with the hub it would be forgotten whose that is.
     pub async fn remove_hub(&self, name: &str) -> Result<()> {
         self.known(name).await?;
         if self.config.hubs.contains_key(name) {
@@ -121,6 +123,15 @@ impl Admin<'_> {
         if servers > 0 {
             return Err(Error::Conflict(format!(
                 "hub {name:?} has {servers} servers; stop them first: `outpost service stop --hub {name}`"
+            )));
+        }
+        let shared = self.config.ssh_keys().map_err(Error::Invalid)?.into_iter().filter(|key| key.hub.is_none());
+        let shared: Vec<_> = shared.map(|key| key.key.fingerprint()).collect();
+        let rows = self.store.ssh_keys().await?;
+        if rows.iter().any(|row| row.hub == name && shared.contains(&row.fingerprint)) {
+            return Err(Error::Conflict(format!(
+                "hub {name:?} has a key of {SHARED} in the configuration, which could become another hub's then; take it out \
+                 there first, or write it to hubs.<name>.ssh_keys of the hub that is to have it"
             )));
         }
         self.audited("hub.remove", name, json!({}), async { Ok(self.store.remove_hub(name).await.map(drop)?) }).await

@@ -140,7 +140,10 @@ impl Admin<'_> {
 
     fn check_source(&self, row: &SshKeyRow, verb: &str) -> Result<()> {
         if row.source == Source::Config.as_str() {
-            let text = format!("this key is in the configuration; {verb} it in [hubs.{:?}] ssh_keys there", row.hub);
+            let text = format!(
+                "this key is in the configuration; {verb} it there, in [hubs.{:?}] ssh_keys or [ssh] authorized_keys",
+                row.hub
+            );
             return Err(Error::Conflict(text));
         }
         Ok(())

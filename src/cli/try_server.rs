@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use futures_util::future::{MaybeDone, maybe_done};
+use reqwest::header::LOCATION;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 use url::Url;
 
@@ -42,8 +43,8 @@ const LAST_ANSWER: Duration = Duration::from_secs(20);
 #[derive(Args)]
 pub(super) struct Try {
     /// Where the Outpost is, with its base path if it has one.
-    #[arg(long, default_value = "http://127.0.0.1:8080", value_parser = address)]
-    url: Url,
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    url: String,
     /// The hub to be [default: the first name of the variable `usernames`].
     #[arg(long, value_name = "NAME")]
     hub: Option<String>,
@@ -70,11 +71,17 @@ pub(super) struct Try {
     insecure_tls: bool,
 }
 
+/// Not read by clap, which would repeat a password that somebody wrote into it.
 fn address(text: &str) -> Result<Url, String> {
-    let expected = "has to be an http or https URL without a password, for example https://outpost.example.org:8443";
+    let is_plain = |url: &Url| {
+        let login = !url.username().is_empty() || url.password().is_some();
+        !login && url.query().is_none() && url.fragment().is_none()
+    };
     match Url::parse(text.trim_end_matches('/')) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() && url.password().is_none() => Ok(url),
-        _ => Err(expected.to_owned()),
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() && is_plain(&url) => Ok(url),
+        _ => Err("--url: has to be an http or https URL without a user name, a password, a query and a fragment, for example \
+                  https://outpost.example.org:8443"
+            .to_owned()),
     }
 }
 
@@ -101,11 +108,11 @@ type Started = Result<String, Mishap>;
 
 pub(super) async fn run(arguments: Try) -> Outcome {
     let trial = Trial::new(&arguments).map_err(|mistake| Failure(BAD_CONFIGURATION, mistake))?;
-    let mut interrupted = pin!(interrupted()?);
+    let mut signals = Signals::listen()?;
     say(&format!("Starting server {:?} of hub {:?} at {}.", trial.name, trial.hub, trial.url));
     let mut start = pin!(maybe_done(trial.start(&arguments)));
     let result = tokio::select! {
-        signal = &mut interrupted => Err(Mishap::Failed(format!("{signal} came before the server ran"))),
+        signal = signals.next() => Err(Mishap::Failed(format!("{signal} came before the server ran"))),
         () = sleep(arguments.timeout) => {
             Err(Mishap::Failed(format!("the server did not run within {:?}", arguments.timeout)))
         }
@@ -116,8 +123,12 @@ pub(super) async fn run(arguments: Try) -> Outcome {
         Err(Mishap::Failed(mistake)) => Some(mistake),
         Ok(()) => None,
     };
-    let stopped = timeout(STOP, trial.stop(start)).await;
-    let stopped = stopped.unwrap_or_else(|_| Err(format!("the server was not stopped within {STOP:?}")));
+    let stopped = tokio::select! {
+        stopped = timeout(STOP, trial.stop(start)) => {
+            stopped.unwrap_or_else(|_| Err(format!("the server was not stopped within {STOP:?}")))
+        }
+        signal = signals.second() => Err(format!("{signal} came while the server was being stopped")),
+    };
     match stopped {
         Ok(logs) => {
             if mistake.is_some() && !logs.is_empty() {
@@ -126,21 +137,47 @@ pub(super) async fn run(arguments: Try) -> Outcome {
             }
             say("Nothing of it is left.");
         }
-        Err(error) => return Err(Failure(FAILED, mistake.into_iter().chain([error]).collect::<Vec<_>>().join("\n"))),
+        Err(error) => {
+            let mistakes = mistake.into_iter().chain([error, trial.rest()]);
+            return Err(Failure(FAILED, mistakes.collect::<Vec<_>>().join("\n")));
+        }
     }
     mistake.map_or(Ok(()), |mistake| Err(Failure(FAILED, mistake)))
 }
 
-/// The name of the signal that asks for the end.
-fn interrupted() -> Result<impl Future<Output = &'static str>, String> {
-    let listen = |kind| signal(kind).map_err(|error| format!("signals cannot be listened for: {error}"));
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+/// The signals that ask for the end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    /// Whether one came already.
+    heard: bool,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, String> {
+        let listen = |kind| signal(kind).map_err(|error| format!("signals cannot be listened for: {error}"));
+        let (terminate, interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt, heard: false })
+    }
+
+    /// The name of the next one.
+    async fn next(&mut self) -> &'static str {
+        let name = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        };
+        self.heard = true;
+        name
+    }
+
+    /// The name of the second one of all: a stop is worth waiting for, once.
+    async fn second(&mut self) -> &'static str {
+        if !self.heard {
+            let first = self.next().await;
+            say(&format!("{first} came. The server is being stopped; a second signal leaves it behind."));
         }
-    })
+        self.next().await
+    }
 }
 
 /// A line for whoever watches, who may have gone: that is no reason to leave a server behind.
@@ -150,6 +187,7 @@ fn say(line: &str) {
 
 impl Trial {
     fn new(arguments: &Try) -> Result<Self, String> {
+        let url = address(&arguments.url)?;
         let (hub, password) = credential(arguments)?;
         // The same rules as for calls to a hub: certificates are checked, redirects are not followed.
         let settings = Settings {
@@ -160,7 +198,7 @@ impl Trial {
         };
         Ok(Self {
             client: settings.client(None)?,
-            url: arguments.url.clone(),
+            url,
             hub,
             password,
             name: format!("outpost-try-{:08x}", rand::random::<u32>()),
@@ -196,12 +234,14 @@ impl Trial {
             "flavor": arguments.flavor,
             "misc": arguments.misc,
         });
-        let request = self.request(Method::POST, "/services").timeout(arguments.timeout + ANSWER).json(&body);
+        let request =
+            self.request(Method::POST, "/services").timeout(arguments.timeout.saturating_add(ANSWER)).json(&body);
         let response = request.send().await.map_err(|error| {
             let mistake = format!("the start got no answer: {}", with_causes(&error));
             if error.is_connect() { Mishap::Refused(mistake) } else { Mishap::Failed(mistake) }
         })?;
         let status = response.status();
+        let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok()).map(str::to_owned);
         let answer = response.text().await.map_err(|error| Mishap::Failed(with_causes(&error)))?;
         match status {
             StatusCode::OK => {
@@ -211,12 +251,24 @@ impl Trial {
             StatusCode::UNAUTHORIZED => {
                 Err(Mishap::Refused(format!("Outpost does not accept this password of hub {:?} (401)", self.hub)))
             }
+            status if status.is_redirection() => {
+                let there = location.as_deref().unwrap_or("another place");
+                let there = there.strip_suffix("/services").unwrap_or(there);
+                Err(Mishap::Refused(format!("{} redirects to {there} ({}): use that URL", self.url, status.as_u16())))
+            }
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => Err(Mishap::Refused(format!(
+                "{} is no Outpost ({}): is that the right URL, with its base path?",
+                self.url,
+                status.as_u16()
+            ))),
             status if status.is_client_error() => Err(Mishap::Failed(format!(
                 "Outpost did not start the server ({}): {}",
                 status.as_u16(),
-                sentence(&answer)
+                sentence(status, &answer)
             ))),
-            status => Err(Mishap::Failed(format!("the start failed ({}): {}", status.as_u16(), sentence(&answer)))),
+            status => {
+                Err(Mishap::Failed(format!("the start failed ({}): {}", status.as_u16(), sentence(status, &answer))))
+            }
         }
     }
 
@@ -254,7 +306,7 @@ impl Trial {
                 Ok(Some(answer["status"].clone()))
             }
             StatusCode::NOT_FOUND => Ok(None),
-            status => Err(format!("{}: {}", status.as_u16(), sentence(&answer))),
+            status => Err(format!("{}: {}", status.as_u16(), sentence(status, &answer))),
         }
     }
 
@@ -273,7 +325,16 @@ impl Trial {
         }
     }
 
-    /// Stops the server; one that is not there is stopped.
+    /// What to do about a server that may still be there.
+    fn rest(&self) -> String {
+        format!(
+            "the server {:?} of hub {:?} may be left; stop it with `outpost service stop ID`, where Outpost runs; `outpost \
+             service list` shows the ID",
+            self.name, self.hub
+        )
+    }
+
+    /// Stops the server; one that is not there is stopped. Only what can pass is waited for.
     async fn delete(&self) -> Result<Vec<String>, String> {
         loop {
             let path = format!("{}?collect_logs=true", self.path());
@@ -288,7 +349,11 @@ impl Trial {
                         let lines = answer["logs"].as_array().into_iter().flatten();
                         return Ok(lines.filter_map(Value::as_str).map(str::to_owned).collect());
                     }
-                    format!("{}: {}", status.as_u16(), sentence(&answer))
+                    let mistake = format!("{}: {}", status.as_u16(), sentence(status, &answer));
+                    if !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS {
+                        return Err(format!("the server was not stopped ({mistake})"));
+                    }
+                    mistake
                 }
                 Err(error) => with_causes(&error),
             };
@@ -316,8 +381,11 @@ fn credential(arguments: &Try) -> Result<(String, SecretString), String> {
     })
 }
 
-/// What Outpost's answer says to a person.
-fn sentence(answer: &str) -> String {
+/// What an answer says to a person; without a text, what its status means.
+fn sentence(status: StatusCode, answer: &str) -> String {
+    if answer.trim().is_empty() {
+        return status.canonical_reason().unwrap_or("there is no more to it").to_owned();
+    }
     let parsed: Value = serde_json::from_str(answer).unwrap_or_default();
     let text = parsed["args"][0].as_str().or_else(|| parsed["detail"].as_str());
     text.map_or_else(|| answer.chars().take(500).collect(), str::to_owned)

@@ -8,12 +8,12 @@ use crate::model::AuthorizedKey;
 /// The key for the SSH keys of the only hub there is.
 pub const SHARED: &str = "ssh.authorized_keys";
 
-/// What to do with such keys where there are several hubs.
+/// What to do with such keys where there are several hubs and no hub has them yet.
 pub fn of_several<'a>(hubs: impl Iterator<Item = &'a String>) -> String {
     let hubs: Vec<_> = hubs.map(|hub| format!("{hub:?}")).collect();
     format!(
-        "these keys are left out, since a key belongs to one hub, and there are several ({}); write them to \
-         hubs.<name>.ssh_keys of the hub that has them",
+        "keys that no hub has yet are left out, since a key belongs to one hub, and there are several ({}); write them to \
+         hubs.<name>.ssh_keys of the hub that is to have them",
         hubs.join(", ")
     )
 }
@@ -21,8 +21,8 @@ pub fn of_several<'a>(hubs: impl Iterator<Item = &'a String>) -> String {
 /// A hub's SSH key as the configuration has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConfiguredKey {
-    /// The hub's name.
-    pub hub: String,
+    /// The hub's name, if it is named.
+    pub hub: Option<String>,
     /// Where it is written, for example `hubs."site".ssh_keys[0]`.
     pub place: String,
     /// The key.
@@ -30,18 +30,16 @@ pub struct ConfiguredKey {
 }
 
 impl Config {
-    /// The hubs' SSH keys. Those that name no hub are of `only_hub`; without it they are left out.
+    /// The hubs' SSH keys, and those that name no hub.
     ///
     /// # Errors
     /// Sentences, one a line: what is no key, and what is there twice.
-    pub fn ssh_keys(&self, only_hub: Option<&str>) -> Result<Vec<ConfiguredKey>, String> {
+    pub fn ssh_keys(&self) -> Result<Vec<ConfiguredKey>, String> {
         let (mut keys, mut mistakes) = (Vec::<ConfiguredKey>::new(), Vec::new());
         let mut known: HashMap<String, String> = HashMap::new();
-        let of_hubs = self
-            .hubs
-            .iter()
-            .map(|(hub, settings)| (Some(hub.as_str()), format!("hubs.{hub:?}.ssh_keys"), &settings.ssh_keys));
-        for (hub, list, lines) in of_hubs.chain([(only_hub, SHARED.to_owned(), &self.ssh.authorized_keys)]) {
+        let of_hubs =
+            self.hubs.iter().map(|(hub, settings)| (Some(hub), format!("hubs.{hub:?}.ssh_keys"), &settings.ssh_keys));
+        for (hub, list, lines) in of_hubs.chain([(None, SHARED.to_owned(), &self.ssh.authorized_keys)]) {
             for (at, line) in lines.iter().enumerate() {
                 let place = format!("{list}[{at}]");
                 match AuthorizedKey::parse(line) {
@@ -53,7 +51,7 @@ impl Config {
                         }
                         None => {
                             known.insert(key.fingerprint(), place.clone());
-                            keys.extend(hub.map(|hub| ConfiguredKey { hub: hub.to_owned(), place, key }));
+                            keys.push(ConfiguredKey { hub: hub.cloned(), place, key });
                         }
                     },
                 }
@@ -70,22 +68,21 @@ mod tests {
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGe7bW2xh1hrJZcJkEHcnt6fpbXxFKLxeAX2HfvMTqJt";
 
     fn mistakes(toml: &str) -> String {
-        Config::parse(toml).unwrap().ssh_keys(None).unwrap_err()
+        Config::parse(toml).unwrap().ssh_keys().unwrap_err()
     }
 
     #[test]
     fn keys_are_read_with_their_places() {
         let config = Config::parse(&format!("[hubs.a]\nssh_keys = ['restrict,port-forwarding {KEY} a b']")).unwrap();
-        let keys = config.ssh_keys(None).unwrap();
+        let keys = config.ssh_keys().unwrap();
         assert_eq!((keys[0].place.as_str(), keys[0].key.comment()), ("hubs.\"a\".ssh_keys[0]", "a b"));
     }
 
     #[test]
-    fn keys_without_a_hub_are_those_of_the_only_one() {
+    fn keys_of_no_hub_are_none_of_another_hub() {
         let config = Config::parse(&format!("[ssh]\nauthorized_keys = ['{KEY}']")).unwrap();
-        let keys = config.ssh_keys(Some("a")).unwrap();
-        assert_eq!((keys[0].hub.as_str(), keys[0].place.as_str()), ("a", "ssh.authorized_keys[0]"));
-        assert_eq!(config.ssh_keys(None), Ok(Vec::new()));
+        let keys = config.ssh_keys().unwrap();
+        assert_eq!((keys[0].hub.as_deref(), keys[0].place.as_str()), (None, "ssh.authorized_keys[0]"));
         let found =
             mistakes(&format!("[ssh]\nauthorized_keys = ['ssh-dss AAAA', '{KEY}']\n[hubs.a]\nssh_keys = ['{KEY}']"));
         assert!(found.starts_with("ssh.authorized_keys[0]: is a DSA key"), "{found}");

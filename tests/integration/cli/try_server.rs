@@ -1,7 +1,11 @@
 //! `outpost try`: what a hub would see, and nothing left behind.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -56,6 +60,10 @@ async fn the_password_is_that_of_the_file() {
 #[rstest]
 #[case::no_outpost(&["--url", "http://127.0.0.1:1"], 1, "the start got no answer: ")]
 #[case::no_url(&["--url", "127.0.0.1:8080"], 2, "has to be an http or https URL")]
+#[case::a_password(&["--url", "http://user:s3cret@127.0.0.1"], 2, "without a user name, a password")]
+#[case::a_query(&["--url", "http://127.0.0.1/?token=s3cret"], 2, "without a user name, a password, a query")]
+#[case::a_fragment(&["--url", "http://127.0.0.1/#s3cret"], 2, "without a user name, a password, a query")]
+#[case::for_ever(&["--url", "http://127.0.0.1:1", "--timeout", "18446744073709551615s"], 1, "the start got no answer: ")]
 #[case::no_file(&["--hub", "hub1", "--password-file", "/no/file"], 2, "--password-file: the file /no/file cannot be read")]
 #[case::no_hub(&["--hub", "hub3"], 2, "the variable `usernames` has no hub \"hub3\"")]
 #[case::no_authority(&["--ca-file", "/no/ca"], 2, "ca_file: /no/ca")]
@@ -63,7 +71,66 @@ async fn the_password_is_that_of_the_file() {
 async fn what_keeps_it_from_starting_is_named(#[case] arguments: &[&str], #[case] code: i32, #[case] expected: &str) {
     let daemon = Daemon::new("");
     let found = failure(&daemon.run(&[&["try"], arguments].concat()).await);
-    assert!(found.0 == code && found.1.contains(expected), "{found:?}");
+    assert!(found.0 == code && found.1.contains(expected) && !found.1.contains("s3cret"), "{found:?}");
+}
+
+/// Something that is no Outpost, which answers each method in one way; and how often it was asked to delete.
+fn answering(answers: &'static [(&str, &str)]) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let (url, deletions) = (format!("http://{}", listener.local_addr().unwrap()), Arc::new(AtomicUsize::new(0)));
+    let counted = deletions.clone();
+    let answer = move |stream: TcpStream| -> std::io::Result<()> {
+        let mut reader = BufReader::new(&stream);
+        let (mut head, mut length) = (String::new(), 0);
+        while reader.read_line(&mut head)? > 2 {
+            let last = head.lines().last().unwrap_or_default().to_lowercase();
+            length = last.strip_prefix("content-length: ").map_or(length, |length| length.parse().unwrap());
+        }
+        reader.read_exact(&mut vec![0; length])?;
+        counted.fetch_add(usize::from(head.starts_with("DELETE")), Ordering::SeqCst);
+        let (_, answer) = answers.iter().find(|(method, _)| head.starts_with(method)).unwrap();
+        write!(&stream, "HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+    };
+    std::thread::spawn(move || listener.incoming().flatten().for_each(|stream| drop(answer(stream))));
+    (url, deletions)
+}
+
+#[rstest]
+#[case::redirect(&[("POST", "308 Permanent Redirect\r\nlocation: https://elsewhere.example.org/services")], 0,
+    "redirects to https://elsewhere.example.org (308): use that URL")]
+#[case::other_program(&[("POST", "405 Method Not Allowed")], 0, "is no Outpost (405)")]
+#[case::other_program(&[("POST", "501 Not Implemented")], 0, "is no Outpost (501)")]
+#[case::forbidden(&[("POST", "502 Bad Gateway"), ("DELETE", "403 Forbidden")], 1,
+    "the start failed (502): Bad Gateway\noutpost: the server was not stopped (403: Forbidden)\noutpost: the server \"outpost-try-")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_pass_is_not_tried_again(
+    #[case] answers: &'static [(&str, &str)],
+    #[case] deleted: usize,
+    #[case] expected: &str,
+) {
+    let (url, deletions) = answering(answers);
+    let (code, said) = failure(&Daemon::new("").run(&["try", "--url", &url]).await);
+    assert!(code == 1 && said.contains(expected), "{said}");
+    assert_eq!(deletions.load(Ordering::SeqCst), deleted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_it() {
+    let (url, deletions) = answering(&[("POST", "502 Bad Gateway"), ("DELETE", "503 Service Unavailable")]);
+    let daemon = Daemon::new("");
+    let mut command = daemon.command(&["try", "--url", &url]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("it stops", || async { (deletions.load(Ordering::SeqCst) > 0).then_some(()) }).await;
+    let pid = Pid::from_raw(child.id().cast_signed());
+    kill(pid, Signal::SIGINT).unwrap();
+    let before = deletions.load(Ordering::SeqCst);
+    eventually("it goes on", || async { (deletions.load(Ordering::SeqCst) > before).then_some(()) }).await;
+    kill(pid, Signal::SIGTERM).unwrap();
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+    let (code, said) = failure(&output);
+    assert!(code == 1 && said.contains("SIGTERM came while the server was being stopped"), "{said}");
+    assert!(said.contains("may be left; stop it with `outpost service stop ID`"), "{said}");
+    assert!(text(&output.stdout).contains("SIGINT came. "), "{output:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

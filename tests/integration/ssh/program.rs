@@ -111,21 +111,40 @@ async fn keys_without_a_hub_are_those_of_the_only_one() {
     );
     daemon.terminate().await;
 
-    // A second hub: nobody can know whose the key is.
+    // A second hub: the key stays the first one's, and nobody can know whose another key is.
+    let other = SshClient::new(([127, 0, 0, 1], port).into()).public_key();
+    daemon.configure(&format!(
+        "[ssh]\nlisten = '127.0.0.1:{port}'\nauthorized_keys = ['{line}', '{other}']\n{PROCESSES}"
+    ));
     daemon.set("usernames", Some("hub1;hub2"));
     daemon.set("passwords", Some("one;two"));
     let checked = text(&daemon.run(&["check-config"]).await.stdout);
-    let advice = "ssh.authorized_keys: these keys are left out, since a key belongs to one hub, and there are several \
-         (\"hub1\", \"hub2\"); write them to hubs.<name>.ssh_keys of the hub that has them";
+    let advice = "ssh.authorized_keys: keys that no hub has yet are left out, since a key belongs to one hub, and there \
+         are several (\"hub1\", \"hub2\"); write them to hubs.<name>.ssh_keys of the hub that is to have them";
     assert!(checked.contains(advice), "{checked}");
     daemon.spawn();
     daemon.up().await;
-    eventually("it is ready", || async { (send(daemon.admin("/readyz")).await.unwrap().status == 200).then_some(()) })
-        .await;
-    assert_eq!(daemon.stderr().matches("these keys are left out").count(), 1, "{}", daemon.stderr());
-    let refused = client.run(&[]).await;
-    assert!(refused.code != Some(0) && refused.said.contains("Permission denied"), "{refused:?}");
-    assert_eq!(daemon.json(&["hub", "ssh-key", "list", "--json"]).await, json!([]));
+    let is_ready = || async { (send(daemon.admin("/readyz")).await.unwrap().status == 200).then_some(()) };
+    eventually("it is ready", is_ready).await;
+    assert_eq!(daemon.stderr().matches("keys that no hub has yet").count(), 1, "{}", daemon.stderr());
+    client.connect().await;
+    let keys = daemon.json(&["hub", "ssh-key", "list", "--json"]).await;
+    assert_eq!((keys.as_array().unwrap().len(), &keys[0]["hub"]), (1, &json!("hub1")), "{keys}");
+    daemon.terminate().await;
+
+    // Another hub alone: it gets into no servers with the key of the first.
+    daemon.set("usernames", Some("hub2"));
+    daemon.set("passwords", Some("two"));
+    daemon.configure(&format!("[ssh]\nlisten = '127.0.0.1:{port}'\nauthorized_keys = ['{line}']\n{PROCESSES}"));
+    daemon.spawn();
+    daemon.up().await;
+    let is_ready = || async { (send(daemon.admin("/readyz")).await.unwrap().status == 200).then_some(()) };
+    eventually("it is ready", is_ready).await;
+    assert!(daemon.stderr().contains("a key never goes over to another hub by itself"), "{}", daemon.stderr());
+    let keys = daemon.json(&["hub", "ssh-key", "list", "--json"]).await;
+    assert_eq!((&keys[0]["hub"], &keys[0]["options"]), (&json!("hub1"), &json!("restrict")), "{keys}");
+    let kept = daemon.run(&["hub", "remove", "hub1"]).await;
+    assert!(text(&kept.stderr).contains("which could become another hub's then"), "{}", text(&kept.stderr));
     daemon.terminate().await;
 }
 
