@@ -6,9 +6,9 @@ use nix::sys::signal::Signal;
 use reqwest::header::CONNECTION;
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
-use super::{SLEEPER, body, send};
+use super::{SLEEPER, body, send, start_of};
 use crate::support::daemon::{Daemon, free_port};
 use crate::support::eventually;
 
@@ -82,4 +82,33 @@ async fn probes_are_answered_as_long_as_a_start_is_waited_for() {
     let started = start.await.unwrap().unwrap();
     assert_eq!(started.status, 200, "{started:?}");
     assert!(daemon.wait().await.success());
+}
+
+/// Waits for the end of a daemon that is not there any more when this gives up.
+async fn ends_well(daemon: Daemon) {
+    let pid = daemon.pid();
+    eventually("it has ended", || async { start_of(pid).is_none().then_some(()) }).await;
+    let status = daemon.wait().await;
+    assert!(status.success(), "{status}: {}", daemon.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_does_not_wait_for_a_database_that_was_never_there() {
+    let daemon = Daemon::new(&format!("[store]\nurl = 'postgresql://outpost@127.0.0.1:{}/outpost'\n", free_port()));
+    daemon.spawn();
+    daemon.up().await;
+    daemon.signal(Signal::SIGTERM);
+    ends_well(daemon).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_is_heeded_before_it_is_up() {
+    let database = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = database.local_addr().unwrap().port();
+    let daemon = Daemon::new(&format!("[store]\nurl = 'postgresql://outpost@127.0.0.1:{port}/outpost'\n"));
+    daemon.spawn();
+    // It asks, and gets no answer.
+    let _asked = database.accept().await.unwrap();
+    daemon.signal(Signal::SIGTERM);
+    ends_well(daemon).await;
 }
