@@ -84,6 +84,46 @@ async fn probes_are_answered_as_long_as_a_start_is_waited_for() {
     assert!(daemon.wait().await.success());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_wait_for_a_place_get_it_while_a_start_is_waited_for() {
+    let daemon = Daemon::new("");
+    let (go, flavors) = (daemon.dir().join("go"), daemon.dir().join("flavors.yaml"));
+    fs::write(&flavors, "flavors: {gpu: {max: 1, queue: true}, cpu: {}}").unwrap();
+    let waits = format!("[ $JUPYTERHUB_USER != slow ] || until [ -e {} ]; do sleep 0.1; done", go.display());
+    daemon.configure(&format!(
+        "[http]\nshutdown_timeout = '10m'\n[flavors]\nfile = '{}'\n{SLEEPER}pre_start = ['sh', '-c', '{waits}']\n",
+        flavors.display()
+    ));
+    daemon.spawn();
+    daemon.up().await;
+    let [mut first, mut second, mut slow] = ["first", "second", "slow"].map(body);
+    first["user_options"]["flavor"] = json!("gpu");
+    second["user_options"]["flavor"] = json!("gpu");
+    slow["env"]["JUPYTERHUB_USER"] = json!("slow");
+    slow["user_options"]["flavor"] = json!("cpu");
+    let row = async |name: &str| daemon.rows().await.into_iter().find(|row| row["name"] == name);
+    let until = async |name: &str, phase: &str| {
+        eventually(&format!("{name} is {phase}"), || async { row(name).await.filter(|row| row["phase"] == phase) })
+            .await
+    };
+    assert_eq!(send(daemon.post(&first, true)).await.unwrap().status, 202);
+    let id = until("first", "running").await["id"].as_str().unwrap().to_owned();
+    assert_eq!(send(daemon.post(&second, true)).await.unwrap().status, 202);
+    until("second", "queued").await;
+    let start = tokio::spawn(send(daemon.post(&slow, false)));
+    until("slow", "starting").await;
+    daemon.signal(Signal::SIGTERM);
+    eventually("nothing new is taken", || async {
+        send(daemon.post(&body("late"), true)).await.is_err().then_some(())
+    })
+    .await;
+    assert!(daemon.run(&["service", "stop", &id]).await.status.success());
+    until("second", "running").await;
+    fs::write(go, "").unwrap();
+    assert_eq!(start.await.unwrap().unwrap().status, 200);
+    assert!(daemon.wait().await.success());
+}
+
 /// Waits for the end of a daemon that is not there any more when this gives up.
 async fn ends_well(daemon: Daemon) {
     let pid = daemon.pid();
