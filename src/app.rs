@@ -1,5 +1,6 @@
 //! Composition: build everything, bind (fail fast), run, stop in order.
 
+mod contents;
 mod credentials;
 mod reload;
 mod state;
@@ -10,12 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use secrecy::ExposeSecret as _;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::contents::{Contents, mistakes};
 pub use self::credentials::{FIRST_HUB, Generated};
 pub use self::state::StateDir;
 use crate::clock::Clock;
@@ -40,6 +42,9 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// How long background work may take to end once its time is over.
 const LAST_GRACE: Duration = Duration::from_secs(5);
+
+/// What of the configuration this Outpost put into the database last; none before it reached it.
+type Applied = Arc<ArcSwapOption<Contents>>;
 
 /// What an application is built from.
 #[derive(Clone)]
@@ -72,6 +77,7 @@ pub struct App {
     changes: mpsc::UnboundedReceiver<Uid>,
     reload_requests: mpsc::Receiver<ReloadRequest>,
     context: process::Context,
+    applied: Applied,
     _state_dir: StateDir,
 }
 
@@ -185,6 +191,7 @@ impl App {
             changes: changed,
             reload_requests,
             context,
+            applied: Applied::default(),
             _state_dir: state_dir,
         })
     }
@@ -235,7 +242,14 @@ impl App {
         let outpost = &self.outpost;
         let config = outpost.config.load_full();
         outpost.store.migrate().await?;
-        credentials::apply(&outpost.store, &config, &self.options.environment).await?;
+        let read = tokio::task::spawn_blocking({
+            let config = config.clone();
+            move || Contents::read(&config)
+        });
+        let contents = Arc::new(read.await.map_err(Error::internal)?.map_err(Error::internal)?);
+        let environment = Some(&self.options.environment);
+        let wanted = credentials::Wanted { config: &config, contents: &contents, before: None, environment };
+        credentials::apply(&outpost.store, wanted).await?;
         // Before any start can be decided. A file that went bad while the database was away changes nothing.
         match outpost.apply_files(&config.flavors).await {
             Err(error) if outpost.store.newest_definitions().await?.is_empty() => return Err(error),
@@ -248,7 +262,7 @@ impl App {
                 );
                 outpost.refresh_definitions().await?;
             }
-            Ok(()) => {}
+            Ok(()) => self.applied.store(Some(contents)),
         }
         outpost.load().await?;
         let generated = credentials::first(&outpost.store, &config).await?;
@@ -281,6 +295,7 @@ impl App {
             outpost.clone(),
             self.options.clone(),
             self.context.clone(),
+            self.applied.clone(),
             self.tls.clone(),
             std::mem::replace(&mut self.reload_requests, mpsc::channel(1).1),
             self.shutdown.clone(),
@@ -297,21 +312,24 @@ impl App {
         let unprobed = CancellationToken::new();
         let admin = admin.serve(http::admin::router(outpost.clone()), unprobed.clone(), patience, LAST_GRACE);
         let (mut api, mut admin) = (Box::pin(api), Box::pin(admin));
-        let reconnect = self.reconnect();
-        tokio::pin!(reconnect);
-        let mut connecting = true;
-        let result = loop {
-            tokio::select! {
-                result = &mut api => {
-                    unprobed.cancel();
-                    let _ = admin.await;
-                    break result.map_err(|error| format!("http.listen: {error}"));
+        // It is gone with this block: what it asked of the database would hold up the end.
+        let result = {
+            let reconnect = self.reconnect();
+            tokio::pin!(reconnect);
+            let mut connecting = true;
+            loop {
+                tokio::select! {
+                    result = &mut api => {
+                        unprobed.cancel();
+                        let _ = admin.await;
+                        break result.map_err(|error| format!("http.listen: {error}"));
+                    }
+                    result = &mut admin => break result.map_err(|error| format!("http.admin_listen: {error}")),
+                    result = &mut reconnect, if connecting => match result {
+                        Ok(()) => connecting = false,
+                        Err(error) => break Err(error),
+                    },
                 }
-                result = &mut admin => break result.map_err(|error| format!("http.admin_listen: {error}")),
-                result = &mut reconnect, if connecting => match result {
-                    Ok(()) => connecting = false,
-                    Err(error) => break Err(error),
-                },
             }
         };
         outpost.ending.cancel();
@@ -330,21 +348,30 @@ impl App {
         {
             tracing::warn!(cause = error.cause(), "other Outposts go on with what was under way a little later");
         }
-        outpost.store.close().await;
+        if tokio::time::timeout(LAST_GRACE, outpost.store.close()).await.is_err() {
+            tracing::warn!("the connections to the database did not end in time");
+        }
         result
     }
 
-    /// Tries to reach the database until that worked once.
+    /// Tries to reach the database until that worked once, or this Outpost is to end.
     async fn reconnect(&self) -> Result<(), String> {
-        let mut pause = Duration::from_millis(500);
-        while !*self.outpost.loaded.borrow() && !self.shutdown.is_cancelled() {
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(5));
-            if let Some(generated) = self.connect(PATIENCE).await? {
-                (self.options.announce)(&generated);
+        let connect = async {
+            let mut pause = Duration::from_millis(500);
+            while !*self.outpost.loaded.borrow() {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(5));
+                if let Some(generated) = self.connect(PATIENCE).await? {
+                    (self.options.announce)(&generated);
+                }
             }
+            Ok(())
+        };
+        tokio::select! {
+            result = connect => result,
+            () = self.outpost.ending.cancelled() => Ok(()),
+            () = self.shutdown.cancelled() => Ok(()),
         }
-        Ok(())
     }
 }
 

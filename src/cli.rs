@@ -17,6 +17,7 @@ mod usage;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -31,6 +32,9 @@ use crate::store::Store;
 
 /// Something did not work.
 const FAILED: u8 = 1;
+/// How long what still reads or writes files may take when all else has ended.
+const LAST_GRACE: Duration = Duration::from_secs(5);
+
 /// The configuration is not good; also what the command line's own mistakes end with.
 const BAD_CONFIGURATION: u8 = 2;
 
@@ -138,7 +142,10 @@ pub fn main() -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    match runtime.block_on(run(arguments)) {
+    let outcome = runtime.block_on(run(arguments));
+    // A file system that hangs does not hold up the end.
+    runtime.shutdown_timeout(LAST_GRACE);
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(code, text)) => {
             for line in text.lines() {

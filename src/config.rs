@@ -7,6 +7,9 @@ mod ssh_keys;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
@@ -72,8 +75,9 @@ impl Secret {
     /// A sentence that names the file or the variable.
     pub fn read(&self) -> Result<SecretString, String> {
         let text = match self {
-            Self::File(path) => std::fs::read_to_string(path)
-                .map_err(|error| format!("the file {} cannot be read: {error}", path.display()))?,
+            Self::File(path) => {
+                read_text(path).map_err(|error| format!("the file {} cannot be read: {error}", path.display()))?
+            }
             Self::Env(name) => {
                 std::env::var(name).map_err(|_| format!("the environment variable {name} is not set to a text"))?
             }
@@ -83,6 +87,28 @@ impl Secret {
             text => Ok(SecretString::from(text)),
         }
     }
+}
+
+/// Reads a regular file: a pipe would hold up whoever reads it.
+///
+/// # Errors
+/// It is none, or it cannot be read.
+pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut content = Vec::new();
+    file.read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// Reads a text from a regular file.
+///
+/// # Errors
+/// It is none, or it cannot be read, or it is not UTF-8.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read_file(path)?).map_err(|_| io::Error::other("it is not UTF-8"))
 }
 
 impl fmt::Display for Secret {

@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 pub use self::progress::{Report, Reporter, escape_html};
 pub use self::tunnels::Asked;
 pub use self::url::{base_url, is_below};
-use crate::config::Secret;
+use crate::config::{Secret, read_file};
 use crate::dial;
 use crate::error::Result;
 use crate::metrics::{CallLabels, Metrics};
@@ -147,8 +147,7 @@ impl Settings {
 
     /// What is in `ca_file`.
     fn authorities(&self) -> Result<Option<Vec<u8>>, String> {
-        let read =
-            |path: &PathBuf| std::fs::read(path).map_err(|error| format!("ca_file: {}: {error}", path.display()));
+        let read = |path: &PathBuf| read_file(path).map_err(|error| format!("ca_file: {}: {error}", path.display()));
         self.ca_file.as_ref().map(read).transpose()
     }
 

@@ -173,7 +173,9 @@ impl Outpost {
             reasons.extend(spawner.trouble().map(|trouble| format!("spawners.{name}: {trouble}")));
         }
         if self.metrics.configuration_stale.get() != 0 {
-            reasons.push("the configuration file has a mistake; the last good one is in force".to_owned());
+            reasons.push(
+                "the configuration, or a file that it names, has a mistake; the last good one is in force".to_owned(),
+            );
         }
         reasons
     }

@@ -80,7 +80,8 @@ const PRUNE: Duration = Duration::from_secs(3600);
 const OVERLAP: TimeDelta = TimeDelta::seconds(20);
 
 /// Starts all tasks on the tracker of `outpost`. They end when `shutdown` is cancelled, but for those that starts in flight
-/// need: these go on until the last request was answered.
+/// need, and those that nobody else does for this Outpost's servers while it says that it lives: these go on until the last
+/// request was answered.
 pub fn run_all(outpost: &Arc<Outpost>, changes: mpsc::UnboundedReceiver<Uid>, shutdown: &CancellationToken) {
     let settings = outpost.config.load().tasks.clone();
     let tracker = &outpost.tracker;
@@ -89,9 +90,9 @@ pub fn run_all(outpost: &Arc<Outpost>, changes: mpsc::UnboundedReceiver<Uid>, sh
     tracker.spawn(every("heartbeat", HEARTBEAT, outpost.clone(), abort.clone(), heartbeat));
     tracker.spawn(watch_changes(outpost.clone(), changes, abort.clone()));
     tracker.spawn(every("reconcile", settings.reconcile, outpost.clone(), shutdown.clone(), reconcile::run_once));
-    tracker.spawn(every("definitions", DEFINITIONS, outpost.clone(), shutdown.clone(), definitions));
-    tracker.spawn(every("queue", QUEUE, outpost.clone(), shutdown.clone(), queue));
-    tracker.spawn(every("expire", EXPIRE, outpost.clone(), shutdown.clone(), expire));
+    tracker.spawn(every("definitions", DEFINITIONS, outpost.clone(), abort.clone(), definitions));
+    tracker.spawn(every("queue", QUEUE, outpost.clone(), abort.clone(), queue));
+    tracker.spawn(every("expire", EXPIRE, outpost.clone(), abort.clone(), expire));
     tracker.spawn(every("touch", TOUCH, outpost.clone(), shutdown.clone(), touch));
     tracker.spawn(every("prune", PRUNE, outpost.clone(), shutdown.clone(), prune));
     tracker.spawn(tunnels::run(outpost.clone(), shutdown.clone()));

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::Contents;
 use crate::auth::{generate_password, hash_password, verify_password};
 use crate::config::{Config, Environment};
 use crate::error::{Error, Result};
@@ -23,25 +24,49 @@ pub struct Generated {
     pub password: SecretString,
 }
 
-/// Makes the database agree with the configuration and the environment; what the command line made stays.
-pub(super) async fn apply(store: &Store, config: &Config, environment: &Environment) -> Result<()> {
-    let mut wanted: Vec<(String, Source, SecretString)> = Vec::new();
-    for (hub, settings) in &config.hubs {
-        store.add_hub(hub).await?;
-        for secret in &settings.passwords {
-            let password =
-                secret.read().map_err(|error| Error::internal(format!("hubs.{hub:?}.passwords: {error}")))?;
-            wanted.push((hub.clone(), Source::Config, password));
+/// What of the configuration and of the variables is to be in the database.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) config: &'a Config,
+    pub(super) contents: &'a Contents,
+    /// What this Outpost read before: what has not changed since then is left as it is, since another Outpost may have a
+    /// newer configuration. `None`: all is made as it is here.
+    pub(super) before: Option<&'a Contents>,
+    /// The variables, at the start only: they are as old as the process.
+    pub(super) environment: Option<&'a Environment>,
+}
+
+impl Wanted<'_> {
+    /// Whether the passwords of a hub that come from `source` are to be made as they are here.
+    fn decides(&self, hub: &str, source: &str) -> bool {
+        match source {
+            source if source == Source::Config.as_str() => {
+                self.before.is_none_or(|before| !self.contents.has_passwords_of(before, hub))
+            }
+            source if source == Source::Env.as_str() => self.environment.is_some(),
+            _ => false,
         }
     }
-    for credential in environment.credentials().map_err(Error::internal)? {
+}
+
+/// Makes the database agree with what is wanted; what the command line made stays.
+pub(super) async fn apply(store: &Store, wanted: Wanted<'_>) -> Result<()> {
+    let mut passwords: Vec<(String, Source, SecretString)> = Vec::new();
+    for (hub, of_hub) in wanted.contents.passwords() {
+        if wanted.decides(hub, Source::Config.as_str()) {
+            store.add_hub(hub).await?;
+            passwords.extend(of_hub.iter().map(|password| (hub.clone(), Source::Config, password.clone())));
+        }
+    }
+    let variables = wanted.environment.map(Environment::credentials).transpose().map_err(Error::internal)?;
+    for credential in variables.into_iter().flatten() {
         store.add_hub(&credential.hub).await?;
-        wanted.push((credential.hub, Source::Env, credential.password));
+        passwords.push((credential.hub, Source::Env, credential.password));
     }
 
     let rows = store.passwords().await?;
     let mut kept: BTreeSet<String> = BTreeSet::new();
-    for (hub, source, password) in wanted {
+    for (hub, source, password) in passwords {
         let candidates: Vec<PasswordRow> =
             rows.iter().filter(|row| row.hub == hub && row.source == source.as_str()).cloned().collect();
         let (known, hash) = blocking(move || {
@@ -55,10 +80,13 @@ pub(super) async fn apply(store: &Store, config: &Config, environment: &Environm
             store.add_password(&hub, source, &hash?, usize::MAX).await?;
         }
     }
-    for row in rows.iter().filter(|row| row.source != Source::Cli.as_str() && !kept.contains(&row.id)) {
+    for row in rows.iter().filter(|row| wanted.decides(&row.hub, &row.source) && !kept.contains(&row.id)) {
         store.remove_password(&row.id).await?;
     }
-    ssh_keys::apply(store, config).await
+    if wanted.before.is_some_and(|before| wanted.contents.has_ssh_keys_of(before)) {
+        return Ok(());
+    }
+    ssh_keys::apply(store, wanted.config).await
 }
 
 /// Makes a credential if there is no hub at all. Whoever calls this has to show it.

@@ -10,8 +10,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Options, build_spawner, credentials};
+use super::contents::mistakes;
+use super::{Applied, Contents, Options, build_spawner, credentials};
 use crate::config::Config;
+use crate::error::Error;
 use crate::http::Tls;
 use crate::outpost::{Outpost, ReloadRequest, Reloaded};
 use crate::spawner::process;
@@ -27,28 +29,63 @@ fn stamp(path: Option<&Path>) -> Stamp {
     Some((metadata.ino(), metadata.modified().ok()?, metadata.len()))
 }
 
+/// The configuration file, the certificate and its key, and the files that the configuration names.
+#[derive(Clone, Default, PartialEq)]
+struct Look {
+    config: Stamp,
+    certificate: [Stamp; 2],
+    named: Vec<Stamp>,
+}
+
+/// Looks at all files. It is done beside the workers, since a file system may hang.
+async fn look(options: &Options, config: Arc<Config>) -> Look {
+    let path = options.path.clone();
+    let certificate = [options.config.http.tls_cert.clone(), options.config.http.tls_key.clone()];
+    let look = move || Look {
+        config: stamp(path.as_deref()),
+        certificate: certificate.map(|file| stamp(file.as_deref())),
+        named: config.files_read_anew().into_iter().map(|path| stamp(Some(path))).collect(),
+    };
+    tokio::task::spawn_blocking(look).await.unwrap_or_default()
+}
+
+/// Reads the configuration anew whenever it changes or somebody asks for it, until this Outpost is to end: from then on the
+/// configuration of others counts.
 pub(super) async fn watch(
     outpost: Arc<Outpost>,
     options: Options,
     context: process::Context,
+    applied: Applied,
     tls: Option<Tls>,
-    mut requests: mpsc::Receiver<ReloadRequest>,
+    requests: mpsc::Receiver<ReloadRequest>,
     shutdown: CancellationToken,
 ) {
+    let ending = outpost.ending.clone();
+    tokio::select! {
+        biased;
+        () = ending.cancelled() => {}
+        () = shutdown.cancelled() => {}
+        () = watch_until_the_end(outpost, options, context, applied, tls, requests) => {}
+    }
+}
+
+async fn watch_until_the_end(
+    outpost: Arc<Outpost>,
+    options: Options,
+    context: process::Context,
+    applied: Applied,
+    tls: Option<Tls>,
+    mut requests: mpsc::Receiver<ReloadRequest>,
+) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
-    let path = options.path.as_deref();
-    let (certificate, key) = (options.config.http.tls_cert.as_deref(), options.config.http.tls_key.as_deref());
-    let look = || {
-        let named =
-            outpost.config.load().files_read_anew().into_iter().map(|path| stamp(Some(path))).collect::<Vec<_>>();
-        ([stamp(path)], [stamp(certificate), stamp(key)], named)
-    };
-    let (mut seen, mut read) = (look(), look());
-    let (mut unread, mut told) = (false, None);
+    let mut seen = look(&options, outpost.config.load_full()).await;
+    let mut read = seen.clone();
+    // What was said of the configuration and of the certificate, as long as it is wrong.
+    let (mut mistake, mut bad_certificate) = (None, None);
+    let mut whole = false;
     loop {
         let mut request = None;
         let asked = tokio::select! {
-            () = shutdown.cancelled() => return,
             _ = hangup.recv() => true,
             Some(answer) = requests.recv() => {
                 request = Some(answer);
@@ -56,46 +93,48 @@ pub(super) async fn watch(
             }
             () = tokio::time::sleep(PERIOD) => false,
         };
-        // What changed since the last look may still be being written: it is read when it has stayed the same once.
-        let now = look();
-        let file_changed = unread || now.0 == seen.0 && now.0 != read.0 || now.2 == seen.2 && now.2 != read.2;
-        let certificate_changed = now.1 == seen.1 && now.1 != read.1;
+        // What changed since the last look may still be being written: it is read when it has stayed the same once. What failed
+        // may be the database that does not answer, or a file that is not watched yet: it is tried until it works.
+        let now = look(&options, outpost.config.load_full()).await;
+        let changed = mistake.is_some()
+            || now.config == seen.config && now.config != read.config
+            || now.named == seen.named && now.named != read.named;
+        let certificate_changed = now.certificate == seen.certificate && now.certificate != read.certificate;
         seen = now;
-        if asked || file_changed {
-            read.0 = seen.0;
-            read.2.clone_from(&seen.2);
-        }
         if let Some(tls) = &tls
             && (asked || certificate_changed)
         {
             match tls.reload().await {
                 Ok(()) => {
-                    read.1 = seen.1;
+                    read.certificate = seen.certificate;
+                    if bad_certificate.take().is_some() {
+                        outpost.metrics.configuration_stale.set(i64::from(mistake.is_some()));
+                    }
                     tracing::info!("the TLS certificate was read anew");
                 }
                 Err(error) => {
-                    tracing::error!(error = %error, "the TLS certificate cannot be read; the one before stays in force")
+                    let error = error.to_string();
+                    if bad_certificate.as_ref() != Some(&error) {
+                        tracing::error!(error, "the TLS certificate cannot be read; the one before stays in force");
+                    }
+                    bad_certificate = Some(error);
+                    outpost.metrics.configuration_stale.set(1);
                 }
             }
         }
-        if asked || file_changed {
-            let result = reload(&outpost, &options, &context).await;
-            // It may be the database that does not answer, or a file that is not watched yet: it is tried until it works.
-            unread = result.is_err();
+        if asked || changed {
+            (read.config, read.named) = (seen.config, seen.named.clone());
+            whole = asked || whole && mistake.is_some();
+            let result = reload(&outpost, &options, &context, &applied, whole).await;
+            outpost.metrics.configuration_stale.set(i64::from(result.is_err() || bad_certificate.is_some()));
             match &result {
-                Ok(_) => {
-                    outpost.metrics.configuration_stale.set(0);
-                    told = None;
-                    tracing::info!("the configuration was read anew");
-                }
+                Ok(_) => tracing::info!("the configuration was read anew"),
+                Err(told) if mistake.as_ref() == Some(told) => {}
                 Err(mistake) => {
-                    outpost.metrics.configuration_stale.set(1);
-                    if told.as_ref() != Some(mistake) {
-                        tracing::error!(mistake, "the configuration has a mistake; the last good one stays in force");
-                    }
-                    told = Some(mistake.clone());
+                    tracing::error!(mistake, "the configuration has a mistake; the last good one stays in force");
                 }
             }
+            mistake = result.as_ref().err().cloned();
             if let Some(request) = request {
                 let _ = request.send(result);
             }
@@ -103,20 +142,32 @@ pub(super) async fn watch(
     }
 }
 
-async fn reload(outpost: &Arc<Outpost>, options: &Options, context: &process::Context) -> Result<Reloaded, String> {
-    if let Some(path) = options.path.as_deref()
-        && std::fs::metadata(path).is_ok_and(|file| file.len() == 0)
-    {
-        return Err(format!("{}: is empty, which is taken for a file that is still being written", path.display()));
-    }
-    let new = Config::load(options.path.as_deref(), &options.environment)?;
+/// Reads the configuration, and makes the `whole` database agree with it, as somebody who asks for it wants; or only what has
+/// changed here since this Outpost did so the last time.
+async fn reload(
+    outpost: &Arc<Outpost>,
+    options: &Options,
+    context: &process::Context,
+    applied: &Applied,
+    whole: bool,
+) -> Result<Reloaded, String> {
+    let (path, environment) = (options.path.clone(), options.environment.clone());
     // Before anything is touched: a mistake that stays is tried again and again.
-    new.flavors.check_files()?;
+    let read = tokio::task::spawn_blocking(move || {
+        if let Some(path) = path.as_deref()
+            && std::fs::metadata(path).is_ok_and(|file| file.len() == 0)
+        {
+            return Err(format!("{}: is empty, which is taken for a file that is still being written", path.display()));
+        }
+        let config = Config::load(path.as_deref(), &environment)?;
+        match mistakes(&config).as_slice() {
+            [] => Ok((Contents::read(&config)?, config)),
+            mistakes => Err(mistakes.join("\n")),
+        }
+    });
+    let (contents, new) = read.await.map_err(|error| error.to_string())??;
     let old = outpost.config.load_full();
     let reloaded = differences(&old, &new);
-    for key in &reloaded.at_restart {
-        tracing::warn!(key, "this change of the configuration takes effect when Outpost is restarted");
-    }
     let config = Config {
         http: old.http.clone(),
         ssh: ssh::Settings { authorized_keys: new.ssh.authorized_keys.clone(), ..old.ssh.clone() },
@@ -124,16 +175,31 @@ async fn reload(outpost: &Arc<Outpost>, options: &Options, context: &process::Co
         tasks: old.tasks.clone(),
         ..new
     };
-    if let Err(mistake) = apply(outpost, options, context, &old, &config).await {
+    let before = applied.load_full();
+    let wanted = credentials::Wanted {
+        config: &config,
+        contents: &contents,
+        before: before.as_deref().filter(|_| !whole),
+        environment: None,
+    };
+    if let Err(mistake) = apply(outpost, context, &old, wanted).await {
         // What was changed before the mistake showed goes back.
         for (name, settings) in &old.spawners {
-            outpost.spawners.get(name).map(|spawner| spawner.reconfigure(settings));
+            if config.spawners.get(name).is_some_and(|new| new != settings) {
+                outpost.spawners.get(name).map(|spawner| spawner.reconfigure(settings));
+            }
         }
         let _ = outpost.hubs.reconfigure(&old.hubs);
         return Err(mistake);
     }
+    for key in &reloaded.at_restart {
+        tracing::warn!(key, "this change of the configuration takes effect when Outpost is restarted");
+    }
     if let Some(level) = &options.level {
         level.set(&config.log)?;
+    }
+    if *outpost.loaded.borrow() {
+        applied.store(Some(Arc::new(contents)));
     }
     outpost.dials.reconfigure(config.dials());
     outpost.offer_all_again();
@@ -167,11 +233,11 @@ fn differences(old: &Config, new: &Config) -> Reloaded {
 
 async fn apply(
     outpost: &Arc<Outpost>,
-    options: &Options,
     context: &process::Context,
     old: &Config,
-    config: &Config,
+    wanted: credentials::Wanted<'_>,
 ) -> Result<(), String> {
+    let config = wanted.config;
     outpost.hubs.reconfigure(&config.hubs)?;
     for name in config.hubs.keys() {
         outpost.hubs.get(name).map_err(|error| format!("hubs.{name:?}: {error}"))?;
@@ -191,15 +257,15 @@ async fn apply(
         }
     }
     if *outpost.loaded.borrow() {
-        credentials::apply(&outpost.store, config, &options.environment)
-            .await
-            .map_err(|error| error.cause().map_or_else(|| error.to_string(), str::to_owned))?;
+        let cause = |error: Error| error.cause().map_or_else(|| error.to_string(), str::to_owned);
+        credentials::apply(&outpost.store, wanted).await.map_err(cause)?;
         outpost.auth.update(outpost.store.passwords().await.map_err(|error| error.to_string())?);
         outpost.ssh_keys.update(outpost.store.ssh_keys().await.map_err(|error| error.to_string())?);
-        outpost
-            .apply_files(&config.flavors)
-            .await
-            .map_err(|error| error.cause().map_or_else(|| error.to_string(), str::to_owned))?;
+        let definitions = match wanted.before {
+            Some(before) => wanted.contents.changed_definitions(before, &config.flavors),
+            None => config.flavors.clone(),
+        };
+        outpost.apply_files(&definitions).await.map_err(cause)?;
     }
     Ok(())
 }

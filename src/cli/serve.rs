@@ -1,23 +1,25 @@
 //! `outpost serve` and `outpost check-config`.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{BAD_CONFIGURATION, Context, FAILED, Failure, Outcome, hub};
-use crate::app::{App, FIRST_LOOK, Generated, Options};
+use crate::app::{App, FIRST_LOOK, Generated, Options, mistakes};
 use crate::clock::Clock;
-use crate::metrics::Metrics;
 use crate::outpost::Outpost;
 use crate::spawner::SpawnerSettings;
 use crate::spawner::process::open_files;
 use crate::store::Ring;
-use crate::{hub as client, telemetry};
+use crate::telemetry;
 
 pub(super) async fn serve(context: Context) -> Outcome {
+    // Before all: a container's first process has no other way to be ended than by a signal that it asked for.
+    let mut signals = Signals::new().map_err(|error| error.to_string())?;
     check(&context).await?;
     let level = telemetry::init(&context.config.log)?;
     // Each connection is an open file, and systems allow few at first, for the sake of other programs.
@@ -27,7 +29,7 @@ pub(super) async fn serve(context: Context) -> Outcome {
     }
     // From now on SIGHUP does not end this process, though it is only heeded when everything is up.
     let _hangup = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
-    let app = App::build(Options {
+    let build = App::build(Options {
         path: context.path.clone(),
         environment: context.environment.clone(),
         config: context.config.clone(),
@@ -35,10 +37,12 @@ pub(super) async fn serve(context: Context) -> Outcome {
         supervisor: PathBuf::from("/proc/self/exe"),
         level: Some(level),
         announce,
-    })
-    .await?;
+    });
+    let Some(app) = signals.unless_ended(build).await else { return Ok(()) };
+    let app = app?;
     let (api, admin) = app.addresses().map_err(|error| error.to_string())?;
-    if let Some(Generated { hub: name, password }) = app.connect(FIRST_LOOK).await? {
+    let Some(connected) = signals.unless_ended(app.connect(FIRST_LOOK)).await else { return Ok(()) };
+    if let Some(Generated { hub: name, password }) = connected? {
         let scheme = if context.config.http.tls_cert.is_some() { "https" } else { "http" };
         println!("There was no credential yet, so one was made. It is shown this once:\n");
         print!("{}", hub::snippet(&name, password.expose_secret(), &format!("{scheme}://{api}")));
@@ -46,31 +50,52 @@ pub(super) async fn serve(context: Context) -> Outcome {
     }
     tracing::info!(api = %api, admin = %admin, version = env!("CARGO_PKG_VERSION"), "Outpost is up");
     #[expect(clippy::disallowed_methods, reason = "it waits for the end of the process, which waits for the tracker")]
-    let signals = tokio::spawn(handle_signals(app.outpost.clone(), app.shutdown.clone()));
+    let signals = tokio::spawn(handle_signals(signals, app.outpost.clone(), app.shutdown.clone()));
     let result = app.run().await;
     signals.abort();
     Ok(result?)
 }
 
-/// The first signal ends gently, after `http.drain_delay`, the second at once.
-async fn handle_signals(outpost: Arc<Outpost>, shutdown: CancellationToken) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return;
-    };
-    let mut signals = async || {
+/// What asks for an end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next.
+    async fn next(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    };
-    signals().await;
+    }
+
+    /// Waits for something that has to be done before there is anything to end. `None`: the end was asked for.
+    async fn unless_ended<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.next() => {
+                tracing::info!("ending before it was up; servers go on");
+                None
+            }
+        }
+    }
+}
+
+/// The first signal ends gently, after `http.drain_delay`, the second at once.
+async fn handle_signals(mut signals: Signals, outpost: Arc<Outpost>, shutdown: CancellationToken) {
+    signals.next().await;
     let delay = outpost.config.load().http.drain_delay;
     tracing::info!(drain_delay = ?delay, "ending; servers go on");
     outpost.ending.cancel();
-    if tokio::time::timeout(delay, signals()).await.is_err() {
+    if tokio::time::timeout(delay, signals.next()).await.is_err() {
         shutdown.cancel();
-        signals().await;
+        signals.next().await;
     }
     tracing::info!("ending at once; servers go on");
     outpost.abort.cancel();
@@ -87,32 +112,7 @@ fn announce(generated: &Generated) {
 /// What only reading secrets, certificates and keys can tell.
 async fn check(context: &Context) -> Outcome {
     let config = &context.config;
-    let mut mistakes = Vec::new();
-    for (name, settings) in &config.hubs {
-        for secret in &settings.passwords {
-            if let Err(mistake) = secret.read() {
-                mistakes.push(format!("hubs.{name:?}.passwords: {mistake}"));
-            }
-        }
-        let tokens = [
-            ("flavors_update_token", &settings.flavors_update_token),
-            ("ssh_recreate_token", &settings.ssh_recreate_token),
-        ];
-        for (key, token) in tokens {
-            if let Some(Err(mistake)) = token.as_ref().map(crate::config::Secret::read) {
-                mistakes.push(format!("hubs.{name:?}.{key}: {mistake}"));
-            }
-        }
-        if let Some(Err(mistake)) = settings.dial.as_ref().map(|dial| dial.login().read()) {
-            mistakes.push(format!("hubs.{name:?}.dial.{mistake}"));
-        }
-        if let Err(mistake) = client::Hub::new(name, settings.clone(), None, Arc::new(Metrics::default())) {
-            mistakes.push(format!("hubs.{name:?}.{mistake}"));
-        }
-    }
-    if let Err(mistake) = config.flavors.check_files() {
-        mistakes.push(mistake);
-    }
+    let mut mistakes = mistakes(config);
     for secret in &config.store.keys {
         let ring =
             |key: SecretString| Ring::new([key.expose_secret()]).map_err(|mistake| format!("{secret}: {mistake}"));

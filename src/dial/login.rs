@@ -6,7 +6,7 @@ use std::sync::Arc;
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey, decode_secret_key, known_hosts};
 use secrecy::ExposeSecret as _;
 
-use crate::config::Secret;
+use crate::config::{Secret, read_text};
 use crate::model::host_and_port;
 
 /// What a section of the configuration says about an SSH server.
@@ -72,8 +72,8 @@ impl Login {
             trusted.push(read_host_key(line)?);
         }
         if let Some(path) = &self.known_hosts {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| format!("known_hosts: {} cannot be read: {error}", path.display()))?;
+            let text =
+                read_text(path).map_err(|error| format!("known_hosts: {} cannot be read: {error}", path.display()))?;
             let found = known_hosts::known_host_keys_path(host, port, path)
                 .map_err(|error| format!("known_hosts: {}: {error}", path.display()))?;
             trusted.extend(found.into_iter().map(|(_, key)| key));

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::Router;
@@ -10,6 +10,8 @@ use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use hyper_util::rt::TokioTimer;
 use tokio_util::sync::CancellationToken;
+
+use crate::config::read_file;
 
 /// A bound port.
 #[derive(Debug)]
@@ -32,9 +34,10 @@ impl Tls {
     /// # Errors
     /// A sentence that names them.
     pub async fn read(cert: PathBuf, key: PathBuf) -> Result<Self, String> {
-        let config = RustlsConfig::from_pem_file(&cert, &key).await;
-        let config = config
-            .map_err(|error| format!("http.tls_cert {} and http.tls_key {}: {error}", cert.display(), key.display()))?;
+        let fail =
+            |error: io::Error| format!("http.tls_cert {} and http.tls_key {}: {error}", cert.display(), key.display());
+        let [cert_pem, key_pem] = read_both(&cert, &key).await.map_err(fail)?;
+        let config = RustlsConfig::from_pem(cert_pem, key_pem).await.map_err(fail)?;
         Ok(Self { cert, key, config })
     }
 
@@ -43,8 +46,15 @@ impl Tls {
     /// # Errors
     /// What is wrong with them; the ones before stay in force.
     pub async fn reload(&self) -> io::Result<()> {
-        self.config.reload_from_pem_file(&self.cert, &self.key).await
+        let [cert, key] = read_both(&self.cert, &self.key).await?;
+        self.config.reload_from_pem(cert, key).await
     }
+}
+
+async fn read_both(cert: &Path, key: &Path) -> io::Result<[Vec<u8>; 2]> {
+    let (cert, key) = (cert.to_owned(), key.to_owned());
+    let read = move || Ok([read_file(&cert)?, read_file(&key)?]);
+    tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
 }
 
 impl Listener {

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Outpost;
 use crate::admission::{Definitions, Document, Format, Kind, Normalise, Policy};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::error::{Error, Result};
 use crate::store::{NewVersion, Store};
 
@@ -142,7 +142,7 @@ fn read_text(path: &Path) -> Result<String, String> {
     if size > LARGEST {
         return Err(fail(format!("has {size} bytes; {LARGEST} are the most that is read")));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| fail(format!("cannot be read: {error}")))?;
+    let text = config::read_text(path).map_err(|error| fail(format!("cannot be read: {error}")))?;
     if text.trim().is_empty() {
         return Err(fail("is empty, which is taken for a file that is still being written".to_owned()));
     }

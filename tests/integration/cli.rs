@@ -4,6 +4,7 @@ mod admin;
 mod definitions;
 mod ending;
 mod mounted;
+mod replicas;
 mod secrets;
 mod try_server;
 
@@ -407,7 +408,10 @@ async fn the_configuration_is_read_anew(#[case] ask: bool) {
         change(bad);
         eventually("the mistake is noticed", || async { (stale().await.0 == 503).then_some(()) }).await;
         let (_, said, line) = stale().await;
-        assert_eq!(said["reasons"], json!(["the configuration file has a mistake; the last good one is in force"]));
+        assert_eq!(
+            said["reasons"],
+            json!(["the configuration, or a file that it names, has a mistake; the last good one is in force"])
+        );
         assert_eq!(line, "outpost_configuration_stale 1");
         // The last good one: one start at once, and a slow one.
         assert_eq!(send(daemon.post(&body("three"), true)).await.unwrap().status, 202);

@@ -7,12 +7,12 @@ use reqwest::header::CONTENT_TYPE;
 use super::*;
 use crate::support::server::{Reply, client};
 
-async fn call(daemon: &Daemon, method: Method, path: &str, token: &str, body: &Value) -> Reply {
+pub(super) async fn call(daemon: &Daemon, method: Method, path: &str, token: &str, body: &Value) -> Reply {
     let request = client().request(method, format!("{}/api/v1{path}", daemon.admin_url)).bearer_auth(token);
     send(if body.is_null() { request } else { request.json(body) }).await.unwrap()
 }
 
-async fn writer(daemon: &Daemon) -> String {
+pub(super) async fn writer(daemon: &Daemon) -> String {
     let token = daemon.json(&["token", "add", "writer", "--scope", "write", "--json"]).await;
     token["token"].as_str().unwrap().to_owned()
 }

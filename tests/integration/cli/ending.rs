@@ -6,9 +6,9 @@ use nix::sys::signal::Signal;
 use reqwest::header::CONNECTION;
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
-use super::{SLEEPER, body, send};
+use super::{SLEEPER, body, send, start_of};
 use crate::support::daemon::{Daemon, free_port};
 use crate::support::eventually;
 
@@ -82,4 +82,73 @@ async fn probes_are_answered_as_long_as_a_start_is_waited_for() {
     let started = start.await.unwrap().unwrap();
     assert_eq!(started.status, 200, "{started:?}");
     assert!(daemon.wait().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_wait_for_a_place_get_it_while_a_start_is_waited_for() {
+    let daemon = Daemon::new("");
+    let (go, flavors) = (daemon.dir().join("go"), daemon.dir().join("flavors.yaml"));
+    fs::write(&flavors, "flavors: {gpu: {max: 1, queue: true}, cpu: {}}").unwrap();
+    let waits = format!("[ $JUPYTERHUB_USER != slow ] || until [ -e {} ]; do sleep 0.1; done", go.display());
+    daemon.configure(&format!(
+        "[http]\nshutdown_timeout = '10m'\n[flavors]\nfile = '{}'\n{SLEEPER}pre_start = ['sh', '-c', '{waits}']\n",
+        flavors.display()
+    ));
+    daemon.spawn();
+    daemon.up().await;
+    let [mut first, mut second, mut slow] = ["first", "second", "slow"].map(body);
+    first["user_options"]["flavor"] = json!("gpu");
+    second["user_options"]["flavor"] = json!("gpu");
+    slow["env"]["JUPYTERHUB_USER"] = json!("slow");
+    slow["user_options"]["flavor"] = json!("cpu");
+    let row = async |name: &str| daemon.rows().await.into_iter().find(|row| row["name"] == name);
+    let until = async |name: &str, phase: &str| {
+        eventually(&format!("{name} is {phase}"), || async { row(name).await.filter(|row| row["phase"] == phase) })
+            .await
+    };
+    assert_eq!(send(daemon.post(&first, true)).await.unwrap().status, 202);
+    let id = until("first", "running").await["id"].as_str().unwrap().to_owned();
+    assert_eq!(send(daemon.post(&second, true)).await.unwrap().status, 202);
+    until("second", "queued").await;
+    let start = tokio::spawn(send(daemon.post(&slow, false)));
+    until("slow", "starting").await;
+    daemon.signal(Signal::SIGTERM);
+    eventually("nothing new is taken", || async {
+        send(daemon.post(&body("late"), true)).await.is_err().then_some(())
+    })
+    .await;
+    assert!(daemon.run(&["service", "stop", &id]).await.status.success());
+    until("second", "running").await;
+    fs::write(go, "").unwrap();
+    assert_eq!(start.await.unwrap().unwrap().status, 200);
+    assert!(daemon.wait().await.success());
+}
+
+/// Waits for the end of a daemon that is not there any more when this gives up.
+async fn ends_well(daemon: Daemon) {
+    let pid = daemon.pid();
+    eventually("it has ended", || async { start_of(pid).is_none().then_some(()) }).await;
+    let status = daemon.wait().await;
+    assert!(status.success(), "{status}: {}", daemon.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_does_not_wait_for_a_database_that_was_never_there() {
+    let daemon = Daemon::new(&format!("[store]\nurl = 'postgresql://outpost@127.0.0.1:{}/outpost'\n", free_port()));
+    daemon.spawn();
+    daemon.up().await;
+    daemon.signal(Signal::SIGTERM);
+    ends_well(daemon).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_is_heeded_before_it_is_up() {
+    let database = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = database.local_addr().unwrap().port();
+    let daemon = Daemon::new(&format!("[store]\nurl = 'postgresql://outpost@127.0.0.1:{port}/outpost'\n"));
+    daemon.spawn();
+    // It asks, and gets no answer.
+    let _asked = database.accept().await.unwrap();
+    daemon.signal(Signal::SIGTERM);
+    ends_well(daemon).await;
 }

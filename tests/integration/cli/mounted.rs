@@ -84,3 +84,34 @@ async fn a_password_and_a_configuration_that_are_replaced_are_in_force() {
     secret.update(&[("password", "third"), ("token", "unchanged")]);
     until_status(&daemon, "site", "third", 200).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_file_holds_is_looked_at_before_it_is_in_force() {
+    let daemon = Daemon::new("");
+    let [token, password] = ["token", "password"].map(|name| daemon.dir().join(name));
+    fs::write(&token, "good").unwrap();
+    fs::write(&password, "first").unwrap();
+    daemon.configure(&format!(
+        "[hubs.site]\npasswords = [{{ file = '{}' }}]\nflavors_update_token = {{ file = '{}' }}\n{SLEEPER}",
+        password.display(),
+        token.display()
+    ));
+    daemon.spawn();
+    daemon.up().await;
+    until_status(&daemon, "site", "first", 200).await;
+    let told = |mistake: &str| daemon.stderr().matches(mistake).count();
+
+    fs::write(&token, "").unwrap();
+    eventually("the mistake is told", || async { (told("hubs.\\\"site\\\".flavors_update_token") == 1).then_some(()) })
+        .await;
+    // A pipe would hold up whoever reads it.
+    fs::remove_file(&token).unwrap();
+    nix::unistd::mkfifo(&token, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    eventually("the mistake is told", || async { (told("it is no regular file") == 1).then_some(()) }).await;
+    fs::write(&password, "second").unwrap();
+    assert_eq!(status_of(&daemon, "site", "first").await, 200, "the last good configuration goes on");
+
+    fs::remove_file(&token).unwrap();
+    fs::write(&token, "good").unwrap();
+    until_status(&daemon, "site", "second", 200).await;
+}
