@@ -99,7 +99,8 @@ async fn watch_until_the_end(
         let changed = mistake.is_some()
             || now.config == seen.config && now.config != read.config
             || now.named == seen.named && now.named != read.named;
-        let certificate_changed = now.certificate == seen.certificate && now.certificate != read.certificate;
+        let certificate_changed =
+            bad_certificate.is_some() || now.certificate == seen.certificate && now.certificate != read.certificate;
         seen = now;
         if let Some(tls) = &tls
             && (asked || certificate_changed)
