@@ -195,7 +195,7 @@ async fn the_command_line_and_the_configuration_share_the_keys(#[case] kind: Kin
         (&["add", "hub1", "--file", "empty.pub"], 2, "empty.pub holds no key"),
         (&["add", "hub1", "--file", "missing.pub"], 1, "missing.pub cannot be read"),
         (&["add", "hub1"], 2, "required"),
-        (&["remove", "a", "first"], 1, "remove it in [hubs.\"a\"] ssh_keys there"),
+        (&["remove", "a", "first"], 1, "remove it there, in [hubs.\"a\"] ssh_keys"),
         (&["remove", "hub1", "nothing"], 1, "no SSH key with the fingerprint or the comment \"nothing\""),
         (&["list", "nobody"], 1, "there is no hub"),
     ] {
